@@ -1,0 +1,3 @@
+"""MediSync: a Jupyter-first reproducible analytics workspace for hospital admissions."""
+
+__version__ = "0.1.0"

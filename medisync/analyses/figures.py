@@ -1,0 +1,91 @@
+"""The one figure style: used by notebooks, pages, HTML and PDF reports alike.
+
+Figures are drawn once, as SVG whose text and axes take the colour of the surrounding page (``currentColor``), so that
+the same drawing works on light and dark pages and in print. No state of pyplot is touched.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from medisync.analyses.contract import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MplFigure
+
+INK = "#1b2a38"
+"""Text and axes while drawing; becomes ``currentColor`` in the SVG."""
+
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")
+"""Okabe and Ito (2008), distinguishable with every common colour vision; black and yellow left out."""
+
+ACCENT, WARN, CALM = PALETTE[0], PALETTE[5], PALETTE[6]
+
+STYLE: dict[str, Any] = {
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "grid.alpha": 0.15,
+    "grid.color": INK,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "savefig.transparent": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "medisync",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def canvas(width: float = 7.2, height: float = 3.6, **subplots: Any) -> tuple[MplFigure, Any]:
+    """A figure of ``width`` by ``height`` inches and its axes (an array with ``nrows`` or ``ncols``)."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure as MplFigure
+
+    with rc_context(STYLE):
+        drawing = MplFigure(figsize=(width, height), layout="constrained")
+        axes: Axes = drawing.subplots(**subplots)
+    return drawing, axes
+
+
+def as_figure(drawing: MplFigure, *, name: str, title: str, alt: str, table: str | None = None) -> Figure:
+    """Freeze a drawing into the SVG that notebook, page and report show. The same input gives the same bytes."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context(STYLE):
+        drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{_attribute(alt)}"', 1)
+    svg = _own_ids(svg, name)
+    return Figure(name=name, title=title, alt=alt, svg=svg, table=table)
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _own_ids(svg: str, name: str) -> str:
+    """Prefix every id, since several drawings share one page and ids of one would style another."""
+    prefix = re.sub(r"\W", "-", name)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'\1="#{prefix}-\2"', svg)
+    return re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
