@@ -17,7 +17,7 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -120,6 +120,11 @@ class Result(BaseModel):
     tables: dict[str, Table] = Field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
     warnings: tuple[str, ...] = ()
+    lake_rows: dict[Literal["forecasts", "surges"], Table] = Field(
+        default_factory=dict,
+        description="rows that are also kept typed, in analytics.forecasts and analytics.surges: the columns of those "
+        "tables without run_id",
+    )
 
     def frame(self, name: str) -> pd.DataFrame:
         """Table ``name`` as a frame."""

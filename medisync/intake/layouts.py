@@ -1,0 +1,155 @@
+"""Known layouts, recognised by a file's columns, and how each maps to the lake's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medisync.intake.reading import DelimitedFile, identifier, refused
+from medisync.intake.reasons import FileFault, RowFault
+
+RECOGNISED_SHARE = 0.5
+"""A file with at least this share of a layout's columns is meant to be of that layout."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A row fault: ``condition`` is SQL over the table ``typed``, true for a faulty row."""
+
+    column: str
+    fault: RowFault
+    condition: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One known layout of a delimited file.
+
+    ``typed`` are SQL expressions over the raw text columns, named ``v_...`` so that they never hide one; ``checks``,
+    ``notices`` and the keys read both. ``identity`` says what makes two admissions the same one, ``patient`` what
+    makes two patients the same one; both are pseudonymised and then gone. ``names`` are the columns with people's
+    names.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    typed: dict[str, str]
+    checks: tuple[Check, ...]
+    notices: dict[str, str]
+    identity: str
+    patient: str
+    practitioner: str
+    names: tuple[str, ...]
+
+
+def _date(column: str) -> str:
+    text = identifier(column)
+    return f"coalesce(try_strptime({text}, ['%Y-%m-%d', '%Y-%m-%d %H:%M:%S', '%Y-%m-%dT%H:%M:%S']), NULL)"
+
+
+def _lower(column: str) -> str:
+    return f"lower({identifier(column)})"
+
+
+def _site(column: str) -> str:
+    """The sample's hospital names carry stray "and" and commas at either end."""
+    return f"trim(regexp_replace({identifier(column)}, '^(and )|(,? and)?,?$', '', 'g'), ' ,')"
+
+
+HEALTHCARE_CSV = Layout(
+    name="healthcare_csv",
+    columns=(
+        "Name",
+        "Age",
+        "Gender",
+        "Blood Type",
+        "Medical Condition",
+        "Date of Admission",
+        "Doctor",
+        "Hospital",
+        "Insurance Provider",
+        "Billing Amount",
+        "Room Number",
+        "Admission Type",
+        "Discharge Date",
+        "Medication",
+        "Test Results",
+    ),
+    typed={
+        "v_age": 'try_cast("Age" AS DOUBLE)',
+        "v_gender": f"CASE {_lower('Gender')} WHEN 'male' THEN 'male' WHEN 'm' THEN 'male' WHEN 'female' THEN 'female' "
+        f"WHEN 'f' THEN 'female' ELSE CASE WHEN \"Gender\" IS NULL THEN 'unknown' ELSE 'other' END END",
+        "v_blood_type": 'upper("Blood Type")',
+        "v_condition": '"Medical Condition"',
+        "v_admitted_at": _date("Date of Admission"),
+        "v_discharged_at": _date("Discharge Date"),
+        "v_site": _site("Hospital"),
+        "v_insurer": '"Insurance Provider"',
+        "v_billing": 'try_cast("Billing Amount" AS DOUBLE)',
+        "v_room": '"Room Number"',
+        "v_admission_type": '"Admission Type"',
+        "v_medication": '"Medication"',
+        "v_test_result": '"Test Results"',
+    },
+    checks=(
+        Check("Name", RowFault.MISSING_VALUE, '"Name" IS NULL'),
+        Check("Date of Admission", RowFault.MISSING_VALUE, '"Date of Admission" IS NULL'),
+        Check("Date of Admission", RowFault.BAD_DATE, '"Date of Admission" IS NOT NULL AND v_admitted_at IS NULL'),
+        Check("Discharge Date", RowFault.BAD_DATE, '"Discharge Date" IS NOT NULL AND v_discharged_at IS NULL'),
+        Check(
+            "Date of Admission", RowFault.DATE_IN_FUTURE, "v_admitted_at > getvariable('received_at') + INTERVAL 1 DAY"
+        ),
+        Check("Discharge Date", RowFault.DISCHARGE_BEFORE_ADMISSION, "v_discharged_at < v_admitted_at"),
+        Check(
+            "Age", RowFault.BAD_NUMBER, '"Age" IS NOT NULL AND (v_age IS NULL OR v_age <> floor(v_age) OR isnan(v_age))'
+        ),
+        Check("Age", RowFault.NEGATIVE_AGE, "v_age < 0"),
+        Check("Age", RowFault.IMPLAUSIBLE_AGE, "v_age > 120 AND NOT isnan(v_age)"),
+        Check(
+            "Billing Amount",
+            RowFault.BAD_NUMBER,
+            '"Billing Amount" IS NOT NULL AND (v_billing IS NULL OR NOT isfinite(v_billing) OR abs(v_billing) >= 1e12)',
+        ),
+    ),
+    notices={"NEGATIVE_BILLING": "v_billing < 0"},
+    identity='concat_ws(chr(31), lower("Name"), strftime(v_admitted_at, \'%Y-%m-%dT%H:%M:%S\'), lower("Hospital"))',
+    # The file has no patient number. A name alone is shared by different people; a blood type does not change.
+    patient="concat_ws(chr(31), lower(\"Name\"), v_gender, coalesce(v_blood_type, ''))",
+    practitioner='lower("Doctor")',
+    names=("Name", "Doctor"),
+)
+
+LAYOUTS: tuple[Layout, ...] = (HEALTHCARE_CSV,)
+
+
+def recognise(file: DelimitedFile) -> tuple[Layout, dict[str, int], int]:
+    """The layout of ``file``, the position of each of its columns, and how many further columns the file has.
+
+    Raises DeliveryRefusedError. Columns that belong to no layout are never named: in a file without a header they
+    would be a patient's values.
+    """
+    found = {name.casefold(): index for index, name in reversed(list(enumerate(file.columns)))}
+
+    def share(layout: Layout) -> float:
+        return sum(name.casefold() in found for name in layout.columns) / len(layout.columns)
+
+    layout = max(LAYOUTS, key=share)
+    missing = [name for name in layout.columns if name.casefold() not in found]
+    if share(layout) < RECOGNISED_SHARE:
+        raise refused(
+            FileFault.UNKNOWN_LAYOUT,
+            f"Its {len(file.columns)} columns are of no known layout; of {layout.name} it lacks {', '.join(missing)}.",
+            hint="docs/intake.md describes the known layouts.",
+        )
+    if missing:
+        raise refused(
+            FileFault.MISSING_COLUMN,
+            f"It looks like {layout.name}, but lacks the column {', '.join(missing)}.",
+            column=missing[0],
+            hint="docs/intake.md lists the columns.",
+        )
+    folded = [name.casefold() for name in file.columns]
+    doubled = [name for name in layout.columns if folded.count(name.casefold()) > 1]
+    if doubled:
+        raise refused(FileFault.DUPLICATE_COLUMN, f"It has the column {doubled[0]} twice.", column=doubled[0])
+    positions = {name: found[name.casefold()] for name in layout.columns}
+    return layout, positions, len(file.columns) - len(positions)

@@ -1,0 +1,49 @@
+"""Reason codes: why a row was quarantined or a file refused. Each has a section in ``docs/checks.md``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FileFault(StrEnum):
+    """Faults that refuse a delivery whole."""
+
+    EMPTY_FILE = "EMPTY_FILE"  # not a single byte
+    NO_ROWS = "NO_ROWS"  # a header and nothing below it
+    NOT_A_FILE = "NOT_A_FILE"  # a directory, a socket, a link
+    UNREADABLE = "UNREADABLE"  # no permission, or the disk says no
+    DISAPPEARED = "DISAPPEARED"  # gone while it was being read
+    DAMAGED = "DAMAGED"  # compressed data that do not decompress
+    NOT_UTF8 = "NOT_UTF8"  # text in another encoding
+    UNKNOWN_LAYOUT = "UNKNOWN_LAYOUT"  # no known layout has these columns
+    MISSING_COLUMN = "MISSING_COLUMN"  # a known layout, but a column of it is missing
+    DUPLICATE_COLUMN = "DUPLICATE_COLUMN"  # a column stands there twice
+    MALFORMED = "MALFORMED"  # not a table: the text cannot be split into rows and columns
+    TOO_MANY_FAULTS = "TOO_MANY_FAULTS"  # a larger share of faulty rows than the threshold
+
+
+class RowFault(StrEnum):
+    """Faults that quarantine one row."""
+
+    MALFORMED_ROW = "MALFORMED_ROW"  # more or fewer fields than the header, or broken quoting
+    MISSING_VALUE = "MISSING_VALUE"
+    BAD_DATE = "BAD_DATE"
+    BAD_NUMBER = "BAD_NUMBER"
+    NEGATIVE_AGE = "NEGATIVE_AGE"
+    IMPLAUSIBLE_AGE = "IMPLAUSIBLE_AGE"  # above 120 years
+    DISCHARGE_BEFORE_ADMISSION = "DISCHARGE_BEFORE_ADMISSION"
+    DATE_IN_FUTURE = "DATE_IN_FUTURE"  # admitted after the day the file arrived
+
+
+class Notice(StrEnum):
+    """Worth telling, nothing is withheld for it."""
+
+    NEGATIVE_BILLING = "NEGATIVE_BILLING"
+    EXTRA_COLUMNS = "EXTRA_COLUMNS"  # columns no mapping knows; they are never kept
+
+
+OLDEST_AGE_YEARS = 120
+"""The oldest verified age is 122; above 120 a typing error is likelier than a patient."""
+
+POOLED_AGE_YEARS = 90
+"""Ages of 90 and more are kept as 90: the HIPAA Safe Harbor rule, 45 CFR 164.514(b)(2)(i)(C)."""

@@ -1,0 +1,189 @@
+"""The lake: one DuckLake, written under one lock, read through pinned snapshots."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from medisync.errors import NoDataError
+from medisync.lake import schema
+from medisync.lake.extensions import open_duckdb
+from medisync.lake.lock import write_lock
+from medisync.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+BUSY_MILLISECONDS = 30_000
+
+
+class Lake:
+    """A workspace's lake: a DuckLake catalog in SQLite and Parquet files beside it, both for the owner alone.
+
+    One instance holds one DuckDB connection that sees every commit at once; use a cursor per thread.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.catalog = settings.lake / "catalog.sqlite"
+        self.files = settings.lake / "files"
+        self._lock_file = settings.lake / "write.lock"
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._guard = threading.Lock()
+
+    @property
+    def exists(self) -> bool:
+        return self.catalog.exists()
+
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The process's connection, attached for reading and writing; the lake is made or migrated at the first call.
+
+        Raises LakeVersionError when a newer MediSync wrote the lake.
+        """
+        with self._guard:
+            if self._connection is None:
+                self._connection = self._open()
+            return self._connection
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        self.settings.make_folders()
+        os.umask(0o077)  # whatever this process writes from now on is the owner's alone
+        temporary = self.settings.lake / "temporary"
+        connection = open_duckdb(
+            "ducklake",
+            "sqlite_scanner",
+            "icu",
+            memory_limit_mb=self.settings.memory_limit_mb,
+            temp_directory=temporary,
+        )
+        connection.execute("SET TimeZone = 'UTC'")
+        with write_lock(self._lock_file, seconds=self.settings.lock_seconds):
+            connection.execute(
+                f"ATTACH 'ducklake:sqlite:{_quoted(self.catalog)}' AS lake (DATA_PATH '{_quoted(self.files)}', "
+                f"META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {BUSY_MILLISECONDS}, DATA_INLINING_ROW_LIMIT 0)"
+            )
+            connection.execute("USE lake")
+            schema.migrate(connection)
+        return connection
+
+    def close(self) -> None:
+        with self._guard:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @contextmanager
+    def transaction(
+        self,
+        message: str,
+        *,
+        author: str = "medisync",
+        extra: Mapping[str, Any] | None = None,
+        cursor: duckdb.DuckDBPyConnection | None = None,
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One write transaction under the write lock: all of it becomes one snapshot, or none of it happens.
+
+        ``message`` and ``extra`` (JSON) are kept with the snapshot. Do the heavy work before entering; pass the
+        ``cursor`` whose temporary tables hold it.
+        """
+        cursor = cursor or self.cursor()
+        with write_lock(self._lock_file, seconds=self.settings.lock_seconds):
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+                cursor.execute(
+                    "CALL lake.set_commit_message(?, ?, extra_info => ?)",
+                    [author, message, json.dumps(dict(extra or {}), sort_keys=True)],
+                )
+                cursor.execute("COMMIT")
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+
+    def last_snapshot_id(self) -> int | None:
+        """The newest snapshot, read from the catalog itself (microseconds); None before the lake exists."""
+        if not self.exists:
+            return None
+        with sqlite3.connect(f"file:{self.catalog}?mode=ro", uri=True, timeout=BUSY_MILLISECONDS / 1000) as catalog:
+            try:
+                row = catalog.execute("SELECT max(snapshot_id) FROM ducklake_snapshot").fetchone()
+            except sqlite3.OperationalError:  # between the file's creation and its first table
+                return None
+        catalog.close()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor of its own, with its own temporary tables, for one thread."""
+        cursor = self.connection().cursor()
+        cursor.execute("USE lake")
+        return cursor
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None) -> list[dict[str, Any]]:
+        """Rows of the newest state as dictionaries."""
+        cursor = self.cursor()
+        try:
+            cursor.execute(sql, parameters or [])
+            names = [column[0] for column in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        finally:
+            cursor.close()
+
+
+class Snapshot:
+    """The lake as it was at one snapshot, read-only. What a kernel works on.
+
+    ``query`` runs DuckDB SQL against the tables ``clinical.*`` and ``analytics.*`` of that moment.
+    """
+
+    def __init__(self, settings: Settings, snapshot_id: int | None = None) -> None:
+        lake = Lake(settings)
+        newest = lake.last_snapshot_id()
+        if newest is None:
+            raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
+        self._snapshot_id = newest if snapshot_id is None else snapshot_id
+        self._connection = open_duckdb(
+            "ducklake", "sqlite_scanner", "icu", memory_limit_mb=settings.memory_limit_mb, threads=1
+        )
+        try:
+            self._connection.execute(
+                f"ATTACH 'ducklake:sqlite:{_quoted(lake.catalog)}' AS lake "
+                f"(SNAPSHOT_VERSION {int(self._snapshot_id)}, READ_ONLY, META_BUSY_TIMEOUT {BUSY_MILLISECONDS})"
+            )
+        except Exception as error:
+            self._connection.close()
+            raise NoDataError(
+                f"The lake has no snapshot {self._snapshot_id} (the newest is {newest}).",
+                hint="It may have expired; snapshots that kept runs are pinned to do not.",
+            ) from error
+        self._connection.execute("USE lake")
+
+    @property
+    def snapshot_id(self) -> int:
+        return self._snapshot_id
+
+    def query(self, sql: str, parameters: Sequence[Any] | None = None) -> pd.DataFrame:
+        frame: pd.DataFrame = self._connection.execute(sql, parameters or []).df()
+        return frame
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self._snapshot_id}>"
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

@@ -1,0 +1,73 @@
+"""The lake's schema: numbered SQL files, applied in order, each in one transaction."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from medisync import __version__
+from medisync.errors import LakeVersionError
+
+if TYPE_CHECKING:
+    import duckdb
+
+INLINED_ROWS = 500
+"""Commits of fewer rows stay in the catalog until clean-up flushes them. Patient tables never do: see BOOKKEEPING."""
+
+BOOKKEEPING = ("deliveries", "table_versions", "quarantine")
+"""Tables of the schema clinical that hold no patient's values."""
+
+
+def steps() -> list[tuple[int, str]]:
+    """The numbered schema files as (version, SQL), ascending."""
+    files = [file for file in resources.files(__name__).iterdir() if file.name.endswith(".sql")]
+    return sorted((int(file.name.split("_", 1)[0]), file.read_text(encoding="utf-8")) for file in files)
+
+
+def current_version(connection: duckdb.DuckDBPyConnection) -> int:
+    """The version of the attached lake; 0 for one without tables."""
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake' AND table_name = 'schema_version'"
+    ).fetchone()
+    if not found or not found[0]:
+        return 0
+    row = connection.execute("SELECT max(version) FROM lake.main.schema_version").fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def migrate(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bring the attached lake to this package's version; the caller holds the write lock.
+
+    Raises LakeVersionError, changing nothing, when the lake is newer.
+    """
+    known = steps()
+    current, newest = current_version(connection), known[-1][0]
+    if current > newest:
+        raise LakeVersionError(
+            f"The lake has schema version {current}; this MediSync ({__version__}) knows {newest}.",
+            hint="Install the newer MediSync that wrote it.",
+        )
+    for version, sql in known:
+        if version <= current:
+            continue
+        connection.execute("BEGIN")
+        try:
+            if version == 1:
+                connection.execute("CREATE TABLE main.schema_version (version INTEGER, medisync_version VARCHAR)")
+            connection.execute(sql)
+            connection.execute("INSERT INTO main.schema_version VALUES (?, ?)", [version, __version__])
+            connection.execute(
+                "CALL lake.set_commit_message('medisync', ?, extra_info => '{}')", [f"schema version {version}"]
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+    if current < newest:
+        inlined = (
+            "schema => 'main'",
+            "schema => 'analytics'",
+            *(f"schema => 'clinical', table_name => '{name}'" for name in BOOKKEEPING),
+        )
+        for scope in inlined:
+            connection.execute(f"CALL lake.set_option('data_inlining_row_limit', {INLINED_ROWS}, {scope})")

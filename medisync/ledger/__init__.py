@@ -1,0 +1,6 @@
+"""The ledger: operational rows that change often, in SQLite (or Postgres) through SQLAlchemy Core."""
+
+from medisync.ledger.claims import Claim, Claims, ClaimState
+from medisync.ledger.engine import open_ledger
+
+__all__ = ["Claim", "ClaimState", "Claims", "open_ledger"]

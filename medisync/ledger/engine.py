@@ -1,0 +1,39 @@
+"""The ledger's engine and tables."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import sqlalchemy as sa
+
+from medisync.settings import Settings
+
+metadata = sa.MetaData()
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("delivery_id", sa.String, primary_key=True),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("claimed_at", sa.DateTime, nullable=False),
+    sa.Column("announced_at", sa.DateTime),
+    sa.Column("finished_at", sa.DateTime),
+)
+
+
+def open_ledger(settings: Settings) -> sa.Engine:
+    """An engine on the workspace's ledger, its tables made when missing, the file for the owner alone."""
+    settings.make_folders()
+    if not settings.ledger.exists():
+        os.close(os.open(settings.ledger, os.O_CREAT | os.O_RDWR, 0o600))
+    engine = sa.create_engine(f"sqlite:///{settings.ledger}", connect_args={"timeout": 30})
+    sa.event.listen(engine, "connect", _tune)
+    metadata.create_all(engine)
+    return engine
+
+
+def _tune(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")

@@ -1,0 +1,153 @@
+"""Settings: what a workspace is told through ``MEDISYNC_*`` environment variables.
+
+Settings are data: each has a name, a type, a default and a help text, and a test asserts that ``docs/settings.md``
+lists every one of them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from medisync.errors import SettingsError
+
+PREFIX = "MEDISYNC_"
+
+
+def project_root() -> Path:
+    """The checkout this package runs from; it holds ``notebooks/``, ``flows/`` and ``prefect.yaml``."""
+    return Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """One workspace's settings. Every field can be set by the environment variable ``MEDISYNC_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    data: Path = Field(project_root() / "data", description="Folder of inbox, lake, ledger and archive.")
+    reports: Path = Field(project_root() / "reports", description="Folder of executed notebooks and HTML reports.")
+    notebooks: Path = Field(project_root() / "notebooks", description="Folder of analysis and dashboard notebooks.")
+
+    prefect_port: int = Field(4200, ge=1, le=65535, description="Port of the Prefect server and its UI.")
+    pages_port: int = Field(8866, ge=1, le=65535, description="Port of the live pages (Voila).")
+    lab_port: int = Field(8888, ge=1, le=65535, description="Port of JupyterLab.")
+
+    inbox_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the watcher looks into the inbox.")
+    inbox_settle_seconds: float = Field(
+        1.0, ge=0, le=3600, description="How long a file must rest unchanged before it counts as complete."
+    )
+    quarantine_share: float = Field(
+        0.20, ge=0, le=1, description="A delivery with a larger share of faulty rows is refused whole."
+    )
+    full_extract_share: float = Field(
+        0.80,
+        gt=0,
+        le=1,
+        description="In mode auto, a delivery that holds at least this share of the source's known admissions is a "
+        "full extract: admissions absent from it are deleted.",
+    )
+
+    kernels: int = Field(2, ge=1, le=64, description="Notebooks that run at once.")
+    notebook_seconds: int = Field(600, ge=5, description="Time budget of one notebook; it is stopped after that.")
+    retries: int = Field(2, ge=0, le=10, description="Further tries of a notebook that failed for a passing reason.")
+    retry_seconds: float = Field(2.0, ge=0, le=3600, description="Wait before the first retry; doubled each time.")
+    keep_runs_days: int = Field(90, ge=1, description="Reports and logs older than this are removed by clean-up.")
+    memory_limit_mb: int = Field(900, ge=100, description="Memory DuckDB may use in one process, in megabytes.")
+    lock_seconds: float = Field(120.0, gt=0, description="How long a writer waits for the lake's write lock.")
+
+    @property
+    def inbox(self) -> Path:
+        return self.data / "inbox"
+
+    @property
+    def processing(self) -> Path:
+        """Claimed files, one folder a delivery, until they are archived or refused."""
+        return self.data / "processing"
+
+    @property
+    def archive(self) -> Path:
+        return self.data / "archive"
+
+    @property
+    def refused(self) -> Path:
+        return self.data / "refused"
+
+    @property
+    def quarantine(self) -> Path:
+        """Raw rejected rows, readable by the owner alone."""
+        return self.data / "quarantine"
+
+    @property
+    def lake(self) -> Path:
+        return self.data / "lake"
+
+    @property
+    def ledger(self) -> Path:
+        return self.data / "ledger.sqlite"
+
+    @property
+    def keys(self) -> Path:
+        return self.data / "keys"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def prefect_home(self) -> Path:
+        return self.data / "prefect"
+
+    @property
+    def run_state(self) -> Path:
+        """What the supervisor writes about the workspace that is running."""
+        return self.data / "run"
+
+    @property
+    def analyses(self) -> Path:
+        return self.notebooks / "analyses"
+
+    @property
+    def dashboards(self) -> Path:
+        return self.notebooks / "dashboards"
+
+    @property
+    def prefect_api_url(self) -> str:
+        return f"http://127.0.0.1:{self.prefect_port}/api"
+
+    @property
+    def pages_url(self) -> str:
+        return f"http://127.0.0.1:{self.pages_port}/"
+
+    def make_folders(self) -> None:
+        """Create the workspace's folders, for the owner alone."""
+        private = (self.data, self.inbox, self.processing, self.archive, self.refused, self.quarantine)
+        for folder in (*private, self.lake, self.keys, self.logs, self.run_state, self.reports):
+            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (*private[1:], self.lake, self.keys, self.logs, self.run_state):
+            folder.chmod(0o700)
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment; raises SettingsError naming each wrong or unknown variable."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingsError(f"Unknown settings: {', '.join(unknown)}.", hint="docs/settings.md lists the known ones.")
+    try:
+        settings = Settings()  # type: ignore[call-arg,unused-ignore]
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']}"
+            for one in error.errors(include_url=False, include_input=False)
+        )
+        raise SettingsError(f"Wrong settings: {wrong}.", hint="docs/settings.md lists types and defaults.") from None
+    absolute = {name: getattr(settings, name).expanduser().absolute() for name in ("data", "reports", "notebooks")}
+    return settings.model_copy(update=absolute)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment variables that give a child process the same settings."""
+    return {PREFIX + name.upper(): str(getattr(settings, name)) for name in Settings.model_fields}
