@@ -182,16 +182,17 @@ def noncentrality_interval(
 ) -> tuple[float, float]:
     """Non-centralities of a chi-square distribution for which ``statistic`` is not surprising; both at least 0.
 
-    The lower end makes values above ``statistic`` rare, the upper end values below it, each with (1-confidence)/2.
+    The lower end makes values of ``statistic`` or more rare, the upper end values of it or less, each with probability
+    (1-confidence)/2. A statistic far below its expectation would give an upper end of 0, which claims more than
+    anyone can know; the upper end therefore takes it for at least its expectation without association.
     """
     from scipy.special import chndtr, chndtrinc
 
     tail = (1 - confidence) / 2
     ends = []
-    for probability_below in (1 - tail, tail):
-        at_zero = float(chndtr(statistic, degrees_of_freedom, 0.0))
-        reachable = at_zero > probability_below
-        ends.append(float(chndtrinc(statistic, degrees_of_freedom, probability_below)) if reachable else 0.0)
+    for value, probability_below in ((statistic, 1 - tail), (max(statistic, degrees_of_freedom), tail)):
+        reachable = float(chndtr(value, degrees_of_freedom, 0.0)) > probability_below
+        ends.append(float(chndtrinc(value, degrees_of_freedom, probability_below)) if reachable else 0.0)
     return ends[0], ends[1]
 
 

@@ -57,7 +57,7 @@ def difference_of_means(
     if min(n_now, n_before) < 0 or min(sd_now, sd_before) < 0:
         raise SeriesError("Numbers of cases and standard deviations cannot be negative.")
     pooled_variance = (sd_now**2 + sd_before**2) / 2
-    if min(n_now, n_before) < 2 or not math.isfinite(mean_now - mean_before) or not pooled_variance > 0:
+    if not min(n_now, n_before) >= 2 or not math.isfinite(mean_now - mean_before) or not pooled_variance > 0:
         return UNDEFINED
     value = (mean_now - mean_before) / math.sqrt(pooled_variance)
     n_both = n_now + n_before
@@ -76,9 +76,11 @@ def difference_of_shares(
 ) -> StandardisedDifference:
     """Difference of two distributions over the same k categories, at least 0.
 
-    The Mahalanobis distance of the shares with the mean of the two multinomial covariances (Yang and Dalton 2012, SAS
-    Global Forum paper 335, eq. 3). Interval: n1 n2/(n1+n2) d^2 is about non-central chi-square with k-1 degrees of
-    freedom. p-value: :func:`~medisync.stats.association.measure_association` of the 2 x k table. Categories without
+    The Mahalanobis distance d of the shares with the mean of the two multinomial covariances (Yang and Dalton 2012,
+    SAS Global Forum paper 335, eq. 3). N d^2 with N = n1 n2/(n1+n2) is about non-central chi-square with k-1 degrees
+    of freedom: that gives the interval, and its mean k-1 without any difference is taken off, since d would otherwise
+    grow with the number of categories and shrinking groups: value^2 = max(0, d^2 - (k-1)/N). p-value:
+    :func:`~medisync.stats.association.measure_association` of the 2 x k table. Categories without
     a case on either side are left out; undefined (NaN) when a side is empty or only one category is left; infinite
     when each side keeps to one category of its own.
 
@@ -107,7 +109,7 @@ def difference_of_shares(
         math.sqrt(end / weight)
         for end in noncentrality_interval(weight * distance_square, now.size - 1, confidence=confidence)
     )
-    value = math.sqrt(distance_square)
+    value = math.sqrt(max(0.0, distance_square - (now.size - 1) / weight))
     return StandardisedDifference(value, min(low, value), max(high, value), p_value)
 
 

@@ -1,0 +1,443 @@
+"""Illness and patient factors: which conditions go together with gender, age, insurer and the like.
+
+The name is historical. What is measured is association: two things recorded together more or less often than chance
+explains. That is neither a prediction for a patient nor a cause.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, field_validator
+
+from medisync.analyses.clinical_sql import age_band, known, within
+from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
+from medisync.analyses.phrases import counted, listed, probability
+from medisync.errors import NoDataError
+from medisync.stats.age_bands import UNKNOWN, AgeBands
+from medisync.stats.association import Association, measure_association
+from medisync.stats.multiplicity import adjust_benjamini_hochberg
+from medisync.stats.repeated import RepeatedCounts, two_way_design_effect
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ANALYSIS = "illness_prediction"
+TITLE = "Illness and patient factors"
+
+Factor = Literal[
+    "gender", "age_band", "blood_type", "admission_type", "insurer", "test_result", "season", "weekday", "site"
+]
+FACTOR_LABELS: dict[str, str] = {
+    "gender": "gender",
+    "age_band": "age",
+    "blood_type": "blood type",
+    "admission_type": "type of admission",
+    "insurer": "insurer",
+    "test_result": "test result",
+    "season": "quarter of the year",
+    "weekday": "day of the week",
+    "site": "site",
+}
+OTHER = "Other"
+STRENGTHS = ((0.1, "negligible"), (0.3, "weak"), (0.5, "moderate"), (np.inf, "strong"))
+"""Cohen (1988), section 7.2, for w = V sqrt(min(r, c) - 1)."""
+
+NOT_A_PREDICTION = (
+    "An association is not a prediction: it says how often things were recorded together among many patients, "
+    "not what a single patient will have, and not why."
+)
+
+
+class Params(AnalysisParams):
+    """What to compare, and when a difference counts."""
+
+    factors: tuple[Factor, ...] = Field(
+        default=("gender", "age_band", "blood_type", "admission_type", "insurer", "test_result", "season", "site"),
+        min_length=1,
+        description="patient and admission factors to compare with the condition",
+    )
+    age_band_starts: tuple[int, ...] = Field(
+        default=(0, 18, 30, 45, 60, 75), description="youngest age in years of each age band; the first is 0"
+    )
+    most_conditions: int = Field(
+        default=20, ge=2, le=100, description="this many most frequent conditions are compared; the rest is pooled"
+    )
+    most_groups: int = Field(
+        default=20, ge=2, le=100, description="this many largest groups of a factor are compared; the rest is pooled"
+    )
+    smallest_group: int = Field(
+        default=50, ge=1, le=100_000, description="groups of a factor with fewer admissions are pooled"
+    )
+    from_day: dt.date | None = Field(default=None, description="first day of admission; empty: from the first")
+    until_day: dt.date | None = Field(default=None, description="last day of admission; empty: to the last")
+    alpha: float = Field(
+        default=0.05, gt=0, lt=0.5, description="share of false findings accepted (Benjamini-Hochberg over factors)"
+    )
+    seed: int = Field(default=1, ge=0, description="seed of the Monte Carlo test, used for small counts only")
+
+    @field_validator("age_band_starts")
+    @classmethod
+    def _bands_have_no_gap(cls, starts: tuple[int, ...]) -> tuple[int, ...]:
+        try:
+            AgeBands(starts)
+        except Exception as error:
+            raise ValueError(str(error)) from None
+        return starts
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """``cells``: factor, condition (null: margin), level (null: margin), cases, squares, products over patients."""
+
+    cells: pd.DataFrame
+    admissions: int
+    patients: int
+    admissions_without_condition: int
+    data_from: dt.date | None
+    data_until: dt.date | None
+
+
+def load(snapshot: SnapshotReader, params: Params) -> Inputs:
+    """Sums per condition and group of each factor; no row per patient leaves the lake."""
+    period = within("a.admitted_at", params.from_day, params.until_day)
+    extent = snapshot.query(
+        f"""
+        SELECT count(*) AS admissions, count(DISTINCT a.patient_key) AS patients,
+               min(a.admitted_at) AS first, max(a.admitted_at) AS last,
+               count(*) FILTER (WHERE NOT EXISTS (
+                   FROM clinical.conditions c WHERE c.admission_key = a.admission_key)) AS without_condition
+        FROM clinical.admissions a WHERE {period}
+        """
+    ).iloc[0]
+    frames = [snapshot.query(_cells_sql(factor, period, params)).assign(factor=factor) for factor in params.factors]
+    return Inputs(
+        cells=pd.concat(frames, ignore_index=True),
+        admissions=int(extent["admissions"]),
+        patients=int(extent["patients"]),
+        admissions_without_condition=int(extent["without_condition"]),
+        data_from=None if pd.isna(extent["first"]) else extent["first"].date(),
+        data_until=None if pd.isna(extent["last"]) else extent["last"].date(),
+    )
+
+
+def _cells_sql(factor: str, period: str, params: Params) -> str:
+    level = {
+        "gender": known("p.gender"),
+        "age_band": age_band("a.age_years", AgeBands(params.age_band_starts)),
+        "blood_type": known("p.blood_type"),
+        "admission_type": known("a.admission_type"),
+        "insurer": known("a.insurer"),
+        "test_result": known("a.test_result"),
+        "season": "'Q' || quarter(a.admitted_at)",
+        "weekday": "dayname(a.admitted_at)",
+        "site": known("a.site"),
+    }[factor]
+    patients = "LEFT JOIN clinical.patients p ON p.patient_key = a.patient_key AND p.source = a.source"
+    return f"""
+    WITH facts AS (
+        SELECT coalesce(a.patient_key, a.admission_key) AS patient, {known("c.condition")} AS condition,
+               {level} AS level
+        FROM clinical.admissions a
+        JOIN clinical.conditions c ON c.admission_key = a.admission_key
+        {patients if "p." in level else ""}
+        WHERE {period}
+    ), condition_sizes AS (
+        SELECT condition, row_number() OVER (ORDER BY count(*) DESC, condition) AS place
+        FROM facts WHERE condition <> '{UNKNOWN}' GROUP BY condition
+    ), level_sizes AS (
+        SELECT level, row_number() OVER (ORDER BY count(*) DESC, level) AS place
+        FROM facts WHERE level <> '{UNKNOWN}' GROUP BY level
+        {"" if factor in ("gender", "age_band") else f"HAVING count(*) >= {params.smallest_group}"}
+    ), kept AS (
+        SELECT patient,
+               CASE WHEN facts.condition = '{UNKNOWN}' THEN '{UNKNOWN}'
+                    WHEN c.place <= {params.most_conditions} THEN facts.condition ELSE '{OTHER}' END AS condition,
+               CASE WHEN facts.level = '{UNKNOWN}' THEN '{UNKNOWN}'
+                    WHEN l.place <= {params.most_groups} THEN facts.level ELSE '{OTHER}' END AS level
+        FROM facts LEFT JOIN condition_sizes c USING (condition) LEFT JOIN level_sizes l USING (level)
+    ), per_patient AS (
+        SELECT patient, condition, level, count(*) AS m
+        FROM kept WHERE condition <> '{UNKNOWN}' AND level <> '{UNKNOWN}'
+        GROUP BY GROUPING SETS ((patient, condition, level), (patient, condition), (patient, level))
+    ), per_table AS (
+        SELECT patient, sum(m) AS total FROM per_patient WHERE condition IS NOT NULL AND level IS NOT NULL GROUP BY 1
+    )
+    SELECT condition, level, sum(m)::DOUBLE AS cases, sum(m * m)::DOUBLE AS squares,
+           sum(m * total)::DOUBLE AS products
+    FROM per_patient JOIN per_table USING (patient) GROUP BY condition, level
+    UNION ALL
+    SELECT NULL, NULL, sum(total)::DOUBLE, sum(total * total)::DOUBLE, sum(total * total)::DOUBLE FROM per_table
+    UNION ALL
+    SELECT '{UNKNOWN}', '{UNKNOWN}', count(*)::DOUBLE, 0, 0 FROM kept
+    WHERE condition = '{UNKNOWN}' OR level = '{UNKNOWN}'
+    ORDER BY condition NULLS LAST, level NULLS LAST
+    """
+
+
+@dataclass(frozen=True)
+class _Tested:
+    factor: str
+    levels: list[str]
+    conditions: list[str]
+    observed: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    association: Association
+    unknown: int
+
+
+def compute(inputs: Inputs, params: Params) -> Result:
+    """Test each factor, adjust over factors, and say in one sentence what is left."""
+    if inputs.admissions == 0:
+        raise NoDataError("There is no admission in this period.")
+    tested = [_test(inputs.cells, factor, params) for factor in params.factors]
+    p_values = adjust_benjamini_hochberg([one.association.p_value for one in tested])
+    factors = pd.DataFrame([_row(one, p, params.alpha) for one, p in zip(tested, p_values, strict=True)])
+    departures = _departures(tested, params.alpha)
+    usable = factors[factors["p_value"].notna()].sort_values(["p_value", "factor"], kind="stable")
+    found = usable[usable["p_adjusted"] <= params.alpha]
+    relevant = found[found["strength"] != "negligible"].sort_values("cramers_v", ascending=False)
+    closest = next((one for one in tested if len(usable) and one.factor == usable["factor"].iloc[0]), None)
+    tables = {
+        "factors": Table.from_frame("Association of each factor with the condition", factors),
+        "departures": Table.from_frame("Largest departures from what is expected without association", departures),
+    }
+    if closest is not None:
+        name = FACTOR_LABELS[closest.factor]
+        tables["cells"] = Table.from_frame(f"Conditions by {name}, observed and expected", _cells(closest))
+    headline, finding = _headline(usable, found, relevant, departures)
+    return Result(
+        analysis=ANALYSIS,
+        title=TITLE,
+        headline=headline,
+        finding=finding,
+        data_from=inputs.data_from,
+        data_until=inputs.data_until,
+        metrics={
+            "admissions_count": inputs.admissions,
+            "patients_count": inputs.patients,
+            "conditions_count": max((len(one.conditions) for one in tested), default=0),
+            "factors_tested_count": len(usable),
+            "factors_associated_count": len(found),
+            "smallest_adjusted_p_value": float(usable["p_adjusted"].min()) if len(usable) else None,
+            "largest_cramers_v": float(usable["cramers_v"].max()) if len(usable) else None,
+            "alpha": params.alpha,
+        },
+        tables=tables,
+        warnings=_warnings(inputs, tested, factors),
+    )
+
+
+def _test(cells: pd.DataFrame, factor: str, params: Params) -> _Tested:
+    own = cells[cells["factor"] == factor]
+    is_unknown = (own["condition"] == UNKNOWN) & (own["level"] == UNKNOWN)
+    unknown = int(own.loc[is_unknown, "cases"].sum())
+    own = own[~is_unknown]
+    inner = own[own["condition"].notna() & own["level"].notna()]
+    conditions = sorted(inner["condition"].unique(), key=lambda name: (name == OTHER, name))
+    levels = _ordered_levels(factor, list(inner["level"].unique()), params)
+
+    def sums(frame: pd.DataFrame, index: list[str], by: str) -> RepeatedCounts:
+        parts = frame.set_index(by)[["cases", "squares", "products"]].reindex(index).fillna(0.0)
+        return RepeatedCounts(*(parts[name].to_numpy(np.float64) for name in parts.columns))
+
+    grids = [
+        inner.pivot(index="condition", columns="level", values=value)
+        .reindex(index=conditions, columns=levels)
+        .fillna(0.0)
+        .to_numpy(np.float64)
+        .reshape(len(conditions), len(levels))
+        for value in ("cases", "squares", "products")
+    ]
+    total = own[own["condition"].isna() & own["level"].isna()]
+    effect = two_way_design_effect(
+        RepeatedCounts(*grids),
+        sums(own[own["condition"].notna() & own["level"].isna()], conditions, "condition"),
+        sums(own[own["condition"].isna() & own["level"].notna()], levels, "level"),
+        float(total["squares"].fillna(0.0).sum()),
+    )
+    association = measure_association(grids[0], design_effect=effect, seed=params.seed)
+    return _Tested(factor, levels, conditions, grids[0], association, unknown)
+
+
+def _ordered_levels(factor: str, levels: list[str], params: Params) -> list[str]:
+    days = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+    natural = {"age_band": AgeBands(params.age_band_starts).labels, "weekday": days}.get(factor, ())
+    return sorted(levels, key=lambda name: (natural.index(name) if name in natural else 0, name == OTHER, name))
+
+
+def _row(one: _Tested, p_adjusted: float, alpha: float) -> dict[str, object]:
+    a = one.association
+    w = a.cramers_v * np.sqrt(max(1, min(len(one.conditions), len(one.levels)) - 1))
+    strength = next(name for limit, name in STRENGTHS if w < limit) if np.isfinite(w) else "not tested"
+    if a.method == "none":
+        verdict = "not tested: fewer than two groups"
+    elif p_adjusted <= alpha:
+        verdict = "associated"
+    else:
+        verdict = "no association found"
+    return {
+        "factor": one.factor,
+        "label": FACTOR_LABELS[one.factor],
+        "groups": len(one.levels),
+        "cases": int(a.total),
+        "cases_unknown": one.unknown,
+        "chi_square": a.chi_square,
+        "degrees_of_freedom": a.degrees_of_freedom,
+        "smallest_expected": a.smallest_expected,
+        "method": a.method,
+        "design_effect": a.design_effect,
+        "p_value": a.p_value,
+        "p_adjusted": float(p_adjusted),
+        "cramers_v": a.cramers_v,
+        "cramers_v_low": a.cramers_v_low,
+        "cramers_v_high": a.cramers_v_high,
+        "strength": strength,
+        "verdict": verdict,
+    }
+
+
+def _cells(one: _Tested) -> pd.DataFrame:
+    index = [(condition, level) for condition in one.conditions for level in one.levels]
+    frame = pd.DataFrame(index, columns=["condition", "group"])
+    frame["observed"] = one.observed.ravel().astype(np.int64)
+    frame["expected"] = one.association.expected.ravel()
+    frame["adjusted_residual"] = one.association.adjusted_residuals.ravel() / np.sqrt(one.association.design_effect)
+    return frame
+
+
+def _departures(tested: list[_Tested], alpha: float, most: int = 12) -> pd.DataFrame:
+    """The cells furthest from expectation over all factors, with p-values adjusted over all cells."""
+    from scipy.special import ndtr
+
+    cells = pd.concat([_cells(one).assign(factor=one.factor) for one in tested], ignore_index=True)
+    cells = cells[cells["adjusted_residual"].notna()]
+    cells["p_adjusted"] = adjust_benjamini_hochberg(2 * ndtr(-cells["adjusted_residual"].abs().to_numpy(np.float64)))
+    cells["beyond_chance"] = cells["p_adjusted"] <= alpha
+    order = cells["adjusted_residual"].abs().sort_values(ascending=False, kind="stable").index[:most]
+    columns = ["factor", "group", "condition", "observed", "expected", "adjusted_residual", "p_adjusted"]
+    return cells.loc[order, [*columns, "beyond_chance"]]
+
+
+def _headline(
+    usable: pd.DataFrame, found: pd.DataFrame, relevant: pd.DataFrame, departures: pd.DataFrame
+) -> tuple[str, Finding]:
+    if usable.empty:
+        return "Too little is recorded to compare conditions between groups of patients.", Finding.TOO_LITTLE
+    names = listed([str(name) for name in usable["label"]], most=9)
+    if found.empty:
+        text = (
+            f"Conditions do not differ between groups of patients: none of the {counted(len(usable), 'factor')} "
+            f"looked at ({names}) is associated with the condition beyond chance "
+            f"({probability(float(usable['p_adjusted'].min()))} for the closest, after correction)."
+        )
+        return text, Finding.NOTHING
+    if relevant.empty:
+        text = (
+            f"{listed([str(name) for name in found['label']]).capitalize()} and the condition are associated, "
+            f"but so weakly (Cramér's V at most {found['cramers_v'].max():.2f}) that it does not matter in practice."
+        )
+        return text, Finding.NOTHING
+    first = relevant.iloc[0]
+    text = (
+        f"{listed([str(name) for name in relevant['label']]).capitalize()} "
+        f"{'goes' if len(relevant) == 1 else 'go'} together with the condition "
+        f"({first['label']}: {first['strength']} association, Cramér's V {first['cramers_v']:.2f}, "
+        f"95 % interval {first['cramers_v_low']:.2f} to {first['cramers_v_high']:.2f})"
+    )
+    cells = departures[(departures["factor"] == first["factor"]) & departures["beyond_chance"]]
+    if len(cells):
+        cell = cells.iloc[0]
+        more = "more" if cell["adjusted_residual"] > 0 else "less"
+        text += (
+            f"; most clearly, {cell['condition']} is recorded {more} often than expected for {first['label']} "
+            f"{cell['group']} ({cell['observed']:,} instead of {cell['expected']:,.0f})"
+        )
+    return text + ". This describes groups; it does not predict for a patient.", Finding.SIGNAL
+
+
+def _warnings(inputs: Inputs, tested: list[_Tested], factors: pd.DataFrame) -> tuple[str, ...]:
+    warnings = [NOT_A_PREDICTION]
+    if inputs.admissions_without_condition:
+        warnings.append(f"{counted(inputs.admissions_without_condition, 'admission')} without a condition left out.")
+    warnings.extend(
+        f"{FACTOR_LABELS[one.factor].capitalize()}: unknown for {counted(one.unknown, 'case')}, left out of its test."
+        for one in tested
+        if one.unknown
+    )
+    untested = factors.loc[factors["method"] == "none", "label"]
+    if len(untested):
+        names = listed([str(name) for name in untested])
+        warnings.append(f"Not tested, since fewer than two groups are large enough: {names}.")
+    return tuple(warnings)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Strength of each association with its interval, and where the closest one departs from expectation."""
+    from medisync.analyses.figures import ACCENT, CALM, as_figure, canvas
+
+    factors = result.frame("factors")
+    factors = factors[factors["p_value"].notna()].iloc[::-1]
+    if factors.empty:
+        return []
+    drawing, axes = canvas(7.2, 1.1 + 0.36 * len(factors))
+    for place, row in enumerate(factors.itertuples()):
+        colour = ACCENT if row.verdict == "associated" else CALM
+        axes.plot([row.cramers_v_low, row.cramers_v_high], [place, place], color=colour, linewidth=3, alpha=0.6)
+        axes.plot(row.cramers_v, place, marker="o", color=colour, markersize=7)
+    axes.set_yticks(range(len(factors)), [f"{row.label}" for row in factors.itertuples()])
+    axes.set_xlim(0, max(0.12, 1.08 * float(factors["cramers_v_high"].max())))
+    axes.set_ylim(-0.6, len(factors) - 0.4)
+    axes.set_xlabel("Cramér's V: 0 is no association, 1 a perfect one (bar: 95 % interval)")
+    axes.grid(visible=False, axis="y")
+    drawn = [
+        as_figure(
+            drawing,
+            name="association_strength",
+            title="How strongly each factor goes together with the condition",
+            alt="Cramér's V with its interval: "
+            + "; ".join(f"{row.label} {row.cramers_v:.2f} ({row.verdict})" for row in factors.iloc[::-1].itertuples()),
+            table="factors",
+        )
+    ]
+    if "cells" in result.tables:
+        drawn.append(_heatmap(result))
+    return drawn
+
+
+def _heatmap(result: Result) -> Figure:
+    from medisync.analyses.figures import as_figure, canvas
+
+    cells = result.frame("cells")
+    conditions, groups = list(cells["condition"].unique()), list(cells["group"].unique())
+    grid = cells.pivot(index="condition", columns="group", values="adjusted_residual").loc[conditions, groups]
+    values = grid.to_numpy(np.float64)
+    drawing, axes = canvas(7.2, 1.4 + 0.34 * len(conditions))
+    axes.pcolormesh(values, cmap="PuOr_r", vmin=-6, vmax=6, edgecolors="white", linewidth=1)
+    _label_cells(axes, values)
+    axes.set_xticks(np.arange(len(groups)) + 0.5, groups, rotation=0 if len(groups) < 9 else 40)
+    axes.set_yticks(np.arange(len(conditions)) + 0.5, conditions)
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
+    return as_figure(
+        drawing,
+        name="departures_from_expected",
+        title=f"{result.tables['cells'].title}: adjusted residuals, beyond ±3 is unusual",
+        alt=f"Grid of {len(conditions)} conditions by {len(groups)} groups; the largest residual is {largest:.1f}.",
+        table="cells",
+    )
+
+
+def _label_cells(axes: Axes, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            text = f"{value:+.1f}".replace("-", "−")
+            strong = abs(value) > 4
+            axes.text(
+                column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8,
+                color="white" if strong else "#222222",
+            )  # fmt: skip

@@ -1,0 +1,296 @@
+"""Medications: are a few of them most of what is prescribed (Pareto), or is use even?"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+
+from medisync.analyses.clinical_sql import known, within
+from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
+from medisync.analyses.phrases import counted, listed, percent, probability
+from medisync.errors import NoDataError
+from medisync.stats.age_bands import UNKNOWN
+from medisync.stats.concentration import (
+    Concentration,
+    Uniformity,
+    compare_with_uniform,
+    measure_concentration,
+)
+from medisync.stats.multiplicity import adjust_benjamini_hochberg
+from medisync.stats.repeated import RepeatedCounts, one_way_design_effect
+
+ANALYSIS = "medication_analysis"
+TITLE = "Medications"
+
+NEGLIGIBLE_W = 0.1
+"""Cohen (1988), section 7.2: below, a departure from even use is too small to matter."""
+
+UNITS = ("prescriptions", "patients")
+
+
+class Params(AnalysisParams):
+    """What to count, and where the classes end."""
+
+    class_a_share: float = Field(default=0.8, gt=0, lt=1, description="share of the total that class A makes up")
+    class_b_share: float = Field(default=0.95, gt=0, le=1, description="share that classes A and B make up together")
+    from_day: dt.date | None = Field(default=None, description="first day of prescription; empty: from the first")
+    until_day: dt.date | None = Field(default=None, description="last day of prescription; empty: to the last")
+    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="accepted share of false findings")
+    resamples: int = Field(default=1_999, ge=199, le=20_000, description="bootstrap resamples")
+    seed: int = Field(default=1, ge=0, description="seed of the bootstrap and of the Monte Carlo test")
+
+    @model_validator(mode="after")
+    def _classes_in_order(self) -> Self:
+        if self.class_a_share >= self.class_b_share:
+            raise ValueError("class_b_share must be above class_a_share")
+        return self
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """``medications``: medication, prescriptions, patients, and the sums over patients a design effect needs
+    (``squares`` and ``products`` of prescriptions, ``patient_products`` of distinct medications per patient)."""
+
+    medications: pd.DataFrame
+    prescriptions_squares: float
+    patients_squares: float
+    patients: int
+    prescriptions_unknown: int
+    data_from: dt.date | None
+    data_until: dt.date | None
+
+
+def load(snapshot: SnapshotReader, params: Params) -> Inputs:
+    """Counts per medication; no row per patient leaves the lake."""
+    period = within("day", params.from_day, params.until_day)
+    facts = f"""
+    facts AS (
+        SELECT coalesce(patient_key, admission_key) AS patient, medication, day FROM (
+            SELECT r.patient_key, r.admission_key, {known("r.medication")} AS medication,
+                   coalesce(a.admitted_at, r.prescribed_at) AS day
+            FROM clinical.prescriptions r LEFT JOIN clinical.admissions a ON a.admission_key = r.admission_key)
+        WHERE {period}
+    )"""
+    medications = snapshot.query(
+        f"""
+        WITH {facts}, per_patient AS (
+            SELECT patient, medication, count(*) AS m FROM facts WHERE medication <> '{UNKNOWN}' GROUP BY ALL
+        ), totals AS (
+            SELECT patient, sum(m) AS total, count(*) AS kinds FROM per_patient GROUP BY patient
+        )
+        SELECT medication, sum(m)::DOUBLE AS prescriptions, count(*)::DOUBLE AS patients,
+               sum(m * m)::DOUBLE AS squares, sum(m * total)::DOUBLE AS products,
+               sum(kinds)::DOUBLE AS patient_products
+        FROM per_patient JOIN totals USING (patient) GROUP BY medication
+        UNION ALL
+        SELECT NULL, sum(total)::DOUBLE, count(*)::DOUBLE, sum(total * total)::DOUBLE, 0, sum(kinds * kinds)::DOUBLE
+        FROM totals
+        ORDER BY prescriptions DESC, medication
+        """
+    )
+    extent = snapshot.query(
+        f"""
+        WITH {facts} SELECT min(day) AS first, max(day) AS last,
+               count(*) FILTER (WHERE medication = '{UNKNOWN}') AS unknown FROM facts
+        """
+    ).iloc[0]
+    overall = medications[medications["medication"].isna()].fillna(0.0).iloc[0]
+    return Inputs(
+        medications=medications[medications["medication"].notna()].reset_index(drop=True),
+        prescriptions_squares=float(overall["squares"]),
+        patients_squares=float(overall["patient_products"]),
+        patients=int(overall["patients"]),
+        prescriptions_unknown=int(extent["unknown"]),
+        data_from=None if pd.isna(extent["first"]) else extent["first"].date(),
+        data_until=None if pd.isna(extent["last"]) else extent["last"].date(),
+    )
+
+
+@dataclass(frozen=True)
+class _Counted:
+    unit: str
+    design_effect: float
+    uniformity: Uniformity
+    concentration: Concentration
+
+
+def compute(inputs: Inputs, params: Params) -> Result:
+    """Test even use first; name classes A, B and C only when it is refuted."""
+    frame = inputs.medications
+    if frame.empty:
+        raise NoDataError("There is no prescription in this period.")
+    counts = [_measure(inputs, unit, params) for unit in UNITS]
+    adjusted = adjust_benjamini_hochberg([one.uniformity.p_value for one in counts])
+    uneven = [bool(p <= params.alpha) for p in adjusted]
+    ranking = pd.DataFrame({"medication": frame["medication"]})
+    for one, is_uneven in zip(counts, uneven, strict=True):
+        measured = one.concentration
+        ranking[one.unit] = frame[one.unit].astype(np.int64)
+        ranking[f"{one.unit}_rank"] = measured.rank
+        ranking[f"{one.unit}_share"] = measured.share
+        ranking[f"{one.unit}_cumulative_share"] = measured.cumulative_share
+        ranking[f"{one.unit}_class"] = measured.abc_class if is_uneven else None
+    ranking = ranking.sort_values(["prescriptions_rank", "medication"], kind="stable")
+    summary = pd.DataFrame(
+        [_row(one, p, is_uneven) for one, p, is_uneven in zip(counts, adjusted, uneven, strict=True)]
+    )
+    main = counts[0]
+    headline, finding = _headline(ranking, main, float(adjusted[0]), uneven[0], params)
+    return Result(
+        analysis=ANALYSIS,
+        title=TITLE,
+        headline=headline,
+        finding=finding,
+        data_from=inputs.data_from,
+        data_until=inputs.data_until,
+        metrics={
+            "medications_count": len(frame),
+            "prescriptions_count": int(frame["prescriptions"].sum()),
+            "patients_count": inputs.patients,
+            "even_use_p_value": None if np.isnan(adjusted[0]) else float(adjusted[0]),
+            "gini": main.concentration.gini,
+            "gini_if_even": main.concentration.gini_if_even,
+            "class_a_medications_count": main.concentration.class_a_items if uneven[0] else None,
+            "class_a_medications_low": main.concentration.class_a_low if uneven[0] else None,
+            "class_a_medications_high": main.concentration.class_a_high if uneven[0] else None,
+            "largest_share_percent": 100 * float(main.concentration.share.max()),
+        },
+        tables={
+            "medications": Table.from_frame("Medications by prescriptions and by patients", ranking),
+            "concentration": Table.from_frame("Even use tested, and how concentrated use is", summary),
+        },
+        warnings=_warnings(inputs, uneven),
+    )
+
+
+def _measure(inputs: Inputs, unit: str, params: Params) -> _Counted:
+    frame = inputs.medications
+    if unit == "prescriptions":
+        sums = RepeatedCounts(*(frame[name].to_numpy(np.float64) for name in ("prescriptions", "squares", "products")))
+        effect = one_way_design_effect(sums, inputs.prescriptions_squares)
+    else:  # a patient counts once per medication, so m is 0 or 1 and m*m is m
+        sums = RepeatedCounts(
+            *(frame[name].to_numpy(np.float64) for name in ("patients", "patients", "patient_products"))
+        )
+        effect = one_way_design_effect(sums, inputs.patients_squares)
+    uniformity = compare_with_uniform(sums.cases, design_effect=effect, draws=params.resamples, seed=params.seed)
+    concentration = measure_concentration(
+        sums.cases,
+        class_a_share=params.class_a_share,
+        class_b_share=params.class_b_share,
+        design_effect=effect,
+        draws=params.resamples,
+        seed=params.seed,
+    )
+    return _Counted(unit, effect, uniformity, concentration)
+
+
+def _row(one: _Counted, p_adjusted: float, is_uneven: bool) -> dict[str, object]:
+    tested, measured = one.uniformity, one.concentration
+    return {
+        "counted_by": one.unit,
+        "total": int(measured.total),
+        "medications": measured.share.size,
+        "chi_square": tested.chi_square,
+        "degrees_of_freedom": tested.degrees_of_freedom,
+        "method": tested.method,
+        "design_effect": one.design_effect,
+        "p_value": tested.p_value,
+        "p_adjusted": float(p_adjusted),
+        "cohens_w": tested.cohens_w,
+        "gini": measured.gini,
+        "gini_if_even": measured.gini_if_even,
+        "class_a_medications": measured.class_a_items,
+        "class_a_low": measured.class_a_low,
+        "class_a_high": measured.class_a_high,
+        "class_a_if_even": measured.class_a_if_even,
+        "verdict": "not tested" if tested.method == "none" else "uneven" if is_uneven else "even within chance",
+    }
+
+
+def _headline(
+    ranking: pd.DataFrame, main: _Counted, p_adjusted: float, is_uneven: bool, params: Params
+) -> tuple[str, Finding]:
+    items, measured, total = len(ranking), main.concentration, f"{int(main.concentration.total):,} prescriptions"
+    if main.uniformity.method == "none":
+        return f"Only one medication was prescribed, {ranking['medication'].iloc[0]}.", Finding.DESCRIPTION
+    smallest, largest = percent(float(measured.share.min()), 1), percent(float(measured.share.max()), 1)
+    if not is_uneven:
+        text = (
+            f"There is no vital few among the {counted(items, 'medication')}: each makes up {smallest} to {largest} "
+            f"of {total}, as even use would give by chance ({probability(p_adjusted)})."
+        )
+        return text, Finding.NOTHING
+    if main.uniformity.cohens_w < NEGLIGIBLE_W:
+        text = (
+            f"The {counted(items, 'medication')} are used nearly evenly ({smallest} to {largest} of {total} each): "
+            f"the differences are beyond chance but too small to matter, and there is no vital few."
+        )
+        return text, Finding.NOTHING
+    interval = (
+        f"{measured.class_a_items} of {items}, 95 % interval {measured.class_a_low} to {measured.class_a_high}"
+        if measured.class_a_low < measured.class_a_high
+        else f"{measured.class_a_items} of {items}"
+    )
+    names = listed([str(name) for name in ranking["medication"].head(measured.class_a_items)], most=5)
+    if measured.has_vital_few:
+        text = (
+            f"A vital few medications ({interval}) make up {percent(params.class_a_share)} of {total}: {names}; "
+            f"even use would take {measured.class_a_if_even}."
+        )
+    else:
+        text = (
+            f"Medications are used unevenly ({smallest} to {largest} of {total} each), but no vital few stands out: "
+            f"{percent(params.class_a_share)} takes {interval}, even use would take {measured.class_a_if_even}."
+        )
+    return text, Finding.SIGNAL
+
+
+def _warnings(inputs: Inputs, uneven: list[bool]) -> tuple[str, ...]:
+    warnings = []
+    if inputs.prescriptions_unknown:
+        warnings.append(
+            f"{counted(inputs.prescriptions_unknown, 'prescription')} without the name of a medication left out."
+        )
+    if uneven[0] != uneven[1]:
+        warnings.append("Counted by prescriptions and by patients, use differs: one is even within chance, one is not.")
+    return tuple(warnings)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Share of each medication with what even use would give, and the cumulative share."""
+    from medisync.analyses.figures import ACCENT, CALM, INK, PALETTE, as_figure, canvas
+
+    ranking = result.frame("medications").head(25)
+    items = int(result.metrics["medications_count"] or 0)
+    uneven = result.frame("concentration")["verdict"].iloc[0] == "uneven"
+    places = np.arange(len(ranking))
+    drawing, axes = canvas(7.2, 3.8)
+    colours = {"A": ACCENT, "B": PALETTE[4], "C": CALM}
+    shades = [colours.get(str(name), CALM) for name in ranking["prescriptions_class"]]
+    axes.bar(places, 100 * ranking["prescriptions_share"], color=shades, width=0.7)
+    axes.axhline(100 / items, color=INK, linestyle="--", linewidth=1.2)
+    axes.annotate("even use", (len(ranking) - 0.5, 100 / items), ha="right", va="bottom", fontsize=9)
+    axes.set_ylabel("Share of prescriptions, %")
+    axes.set_xticks(places, list(ranking["medication"]), rotation=0 if len(ranking) < 7 else 55)
+    axes.grid(visible=False, axis="x")
+    if uneven:
+        axes.plot(places, 100 * ranking["prescriptions_cumulative_share"], color=PALETTE[1], marker="o", markersize=4)
+        axes.annotate("cumulative", (places[-1], 100), ha="right", va="bottom", fontsize=9)
+        axes.set_ylim(0, 108)
+    first = zip(ranking["medication"].head(10), ranking["prescriptions_share"].head(10), strict=True)
+    shares = "; ".join(f"{name} {100 * share:.1f} %" for name, share in first)
+    return [
+        as_figure(
+            drawing,
+            name="medication_shares",
+            title="Share of each medication" + (" with Pareto classes A, B, C" if uneven else ""),
+            alt=f"Share of prescriptions: {shares}. Even use would be {100 / items:.1f} % each.",
+            table="medications",
+        )
+    ]

@@ -1,0 +1,426 @@
+"""Weekly conditions: which are the most frequent, and is any of them rising, falling or out of line?"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from medisync.analyses.clinical_sql import known
+from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
+from medisync.analyses.phrases import counted, listed, probability, signed_percent
+from medisync.errors import NoDataError
+from medisync.stats.age_bands import UNKNOWN
+from medisync.stats.multiplicity import adjust_benjamini_hochberg
+from medisync.stats.trend import RateRatio, Trends, compare_rates, fit_trends
+
+ANALYSIS = "patient_health_trends"
+TITLE = "Weekly conditions"
+
+WEEK = dt.timedelta(days=7)
+FEWEST_WEEKS = 2
+SILENT_WEEK_PROBABILITY = 0.001
+"""A week without any admission is a gap in reporting when chance gives one less often than this."""
+
+
+class Params(AnalysisParams):
+    """How many conditions to rank, and what to compare the last complete week with."""
+
+    top: int = Field(default=5, ge=1, le=50, description="ranks shown for each week; ties share a rank")
+    weeks_shown: int = Field(default=12, ge=1, le=520, description="complete weeks in the table of ranks")
+    baseline_weeks: int = Field(
+        default=8, ge=2, le=52, description="weeks before the last complete one whose mean it is compared with"
+    )
+    trend_weeks: int = Field(default=104, ge=12, le=1040, description="complete weeks the slope is fitted to")
+    most_conditions: int = Field(
+        default=20, ge=1, le=200, description="this many most frequent conditions of those weeks are tested"
+    )
+    alpha: float = Field(
+        default=0.05, gt=0, lt=0.5, description="share of false findings accepted (Benjamini-Hochberg over all tests)"
+    )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """``weeks``: week (Monday), admissions. ``conditions``: week, condition, cases. First and last day of admission."""
+
+    weeks: pd.DataFrame
+    conditions: pd.DataFrame
+    first_day: dt.date | None
+    last_day: dt.date | None
+
+
+def load(snapshot: SnapshotReader, params: Params) -> Inputs:
+    """Admissions per ISO week, and those with each condition."""
+    del params
+    weeks = snapshot.query(
+        """
+        SELECT date_trunc('week', admitted_at)::DATE AS week, count(*) AS admissions,
+               min(admitted_at)::DATE AS first_day, max(admitted_at)::DATE AS last_day
+        FROM clinical.admissions GROUP BY 1 ORDER BY 1
+        """
+    )
+    conditions = snapshot.query(
+        f"""
+        SELECT date_trunc('week', a.admitted_at)::DATE AS week, {known("c.condition")} AS condition,
+               count(*) AS cases
+        FROM clinical.admissions a JOIN clinical.conditions c ON c.admission_key = a.admission_key
+        GROUP BY ALL ORDER BY ALL
+        """
+    )
+    if weeks.empty:
+        return Inputs(weeks, conditions, None, None)
+    return Inputs(
+        weeks=weeks[["week", "admissions"]],
+        conditions=conditions,
+        first_day=weeks["first_day"].min().date(),
+        last_day=weeks["last_day"].max().date(),
+    )
+
+
+@dataclass(frozen=True)
+class _Calendar:
+    """Weekly cases (weeks x conditions); NaN in a complete week without any reporting."""
+
+    mondays: list[dt.date]
+    conditions: list[str]
+    cases: NDArray[np.float64]
+    complete: NDArray[np.bool_]
+    silent: int
+
+
+def compute(inputs: Inputs, params: Params) -> Result:
+    """Rank each week, compare the last complete one, and test each condition's slope."""
+    if inputs.first_day is None or inputs.last_day is None:
+        raise NoDataError("There is no admission yet.")
+    calendar = _calendar(inputs, inputs.first_day, inputs.last_day)
+    whole = np.flatnonzero(calendar.complete)
+    ranks = _ranks(calendar, params)
+    tables = {"ranks": Table.from_frame(f"The {params.top} most frequent conditions of each week", ranks)}
+    metrics: dict[str, str | int | float | bool | None] = {
+        "complete_weeks_count": int(whole.size),
+        "incomplete_weeks_count": int((~calendar.complete).sum()),
+        "weeks_without_reports_count": calendar.silent,
+        "conditions_count": len(calendar.conditions),
+    }
+    if whole.size < FEWEST_WEEKS or not calendar.conditions:
+        headline = f"Too little to compare: {counted(int(whole.size), 'complete week')} with recorded conditions."
+        finding, changes = Finding.TOO_LITTLE, None
+    else:
+        changes = _changes(calendar, params)
+        tables["changes"] = Table.from_frame(
+            f"Week {_iso_name(calendar.mondays[whole[-1]])} compared, and the slope of each condition", changes
+        )
+        tables["weekly"] = Table.from_frame("Cases per week, with the fitted trend", _weekly(calendar, changes, params))
+        headline, finding = _headline(calendar, ranks, changes, params)
+        metrics |= _metrics(calendar, changes)
+    return Result(
+        analysis=ANALYSIS,
+        title=TITLE,
+        headline=headline,
+        finding=finding,
+        data_from=inputs.first_day,
+        data_until=inputs.last_day,
+        metrics=metrics,
+        tables=tables,
+        warnings=_warnings(inputs, calendar, changes),
+    )
+
+
+def _calendar(inputs: Inputs, first_day: dt.date, last_day: dt.date) -> _Calendar:
+    first, last = first_day - dt.timedelta(days=first_day.weekday()), last_day - dt.timedelta(days=last_day.weekday())
+    mondays = [first + n * WEEK for n in range((last - first).days // 7 + 1)]
+    index = pd.DatetimeIndex(mondays)
+    known_cases = inputs.conditions[inputs.conditions["condition"] != UNKNOWN]
+    grid = known_cases.pivot_table(index="week", columns="condition", values="cases", aggfunc="sum", fill_value=0)
+    grid.index = pd.DatetimeIndex(grid.index)
+    grid = grid.reindex(index, fill_value=0)
+    admissions = inputs.weeks.set_index(pd.DatetimeIndex(inputs.weeks["week"]))["admissions"]
+    weekly = admissions.reindex(index, fill_value=0).to_numpy(np.float64)
+    cases = np.array(grid, dtype=np.float64).reshape(len(mondays), grid.shape[1])
+    active = weekly[weekly > 0]
+    silent = (weekly == 0) & (np.exp(-np.median(active)) < SILENT_WEEK_PROBABILITY)
+    cases[silent] = np.nan
+    complete = np.ones(len(mondays), dtype=bool)
+    complete[0] = first_day == first
+    complete[-1] &= last_day == last + dt.timedelta(days=6)
+    return _Calendar(mondays, [str(name) for name in grid.columns], cases, complete, int(silent.sum()))
+
+
+def _iso_name(monday: dt.date) -> str:
+    year, week, _ = monday.isocalendar()
+    return f"{year}-W{week:02d}"
+
+
+def _ranks(calendar: _Calendar, params: Params) -> pd.DataFrame:
+    """One row per week and condition among the top ranks, newest week first; incomplete weeks are marked."""
+    shown = np.flatnonzero(calendar.complete)[-params.weeks_shown :]
+    if not calendar.complete[-1]:
+        shown = np.append(shown, len(calendar.mondays) - 1)
+    rows = []
+    for week in shown[::-1]:
+        cases = calendar.cases[week]
+        if np.isnan(cases).any():
+            continue
+        rank = pd.Series(cases).rank(method="min", ascending=False).to_numpy(np.int64)
+        rows += [
+            {
+                "week": _iso_name(calendar.mondays[week]),
+                "week_starts": calendar.mondays[week],
+                "rank": int(rank[place]),
+                "tied": bool((rank == rank[place]).sum() > 1),
+                "condition": calendar.conditions[place],
+                "cases": int(cases[place]),
+                "complete": bool(calendar.complete[week]),
+            }
+            for place in np.lexsort((np.asarray(calendar.conditions), rank))
+            if rank[place] <= params.top and cases[place] > 0
+        ]
+    columns = ["week", "week_starts", "rank", "tied", "condition", "cases", "complete"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _year_before(calendar: _Calendar, monday: dt.date) -> NDArray[np.float64]:
+    """Cases in the same ISO week a year earlier (week 53: 52 weeks earlier); NaN when not fully recorded."""
+    year, week, _ = monday.isocalendar()
+    try:
+        wanted = dt.date.fromisocalendar(year - 1, week, 1)
+    except ValueError:  # the year before has no week 53
+        wanted = monday - 52 * WEEK
+    place = (wanted - calendar.mondays[0]).days // 7
+    if place < 0 or not calendar.complete[place]:
+        return np.full(len(calendar.conditions), np.nan)
+    found: NDArray[np.float64] = calendar.cases[place]
+    return found
+
+
+def _changes(calendar: _Calendar, params: Params) -> pd.DataFrame:
+    """One row per condition: last complete week, what it is compared with, and the slope; p adjusted over all tests."""
+    whole = np.flatnonzero(calendar.complete)
+    window = whole[-params.trend_weeks :]
+    order = np.argsort(-np.nansum(calendar.cases[window], axis=0), kind="stable")[: params.most_conditions]
+    names = [calendar.conditions[place] for place in order]
+    trends = fit_trends(calendar.cases[np.ix_(window, order)])
+    dispersion = np.where(np.isnan(trends.dispersion), 1.0, trends.dispersion)
+    last = calendar.cases[whole[-1], order]
+    before = calendar.cases[np.ix_(whole[-1 - params.baseline_weeks : -1], order)]
+    reported = int((~np.isnan(before[:, 0])).sum())
+    year_ago = _year_before(calendar, calendar.mondays[whole[-1]])[order]
+    recent = compare_rates(
+        last,
+        np.nansum(before, axis=0) if reported else np.full(last.size, np.nan),
+        reference_periods=max(1, reported),
+        dispersion=dispersion,
+    )
+    yearly = compare_rates(last, year_ago, dispersion=dispersion)
+    adjusted = adjust_benjamini_hochberg(np.vstack([trends.p_value, recent.p_value, yearly.p_value]))
+    frame = pd.DataFrame({"condition": names, "cases_last_week": last})
+    frame["mean_of_weeks_before"] = np.nansum(before, axis=0) / reported if reported else np.nan
+    _add_ratio(frame, "to_mean", recent, adjusted[1])
+    frame["cases_same_week_last_year"] = year_ago
+    _add_ratio(frame, "to_last_year", yearly, adjusted[2])
+    return _add_trends(frame, trends, adjusted[0], params.alpha)
+
+
+def _add_ratio(frame: pd.DataFrame, name: str, ratio: RateRatio, adjusted: NDArray[np.float64]) -> None:
+    """Relative changes in per cent, with their interval."""
+    for part, values in (("", ratio.ratio), ("_low", ratio.low), ("_high", ratio.high)):
+        frame[f"change_{name}_percent{part}"] = 100 * (values - 1)
+    frame[f"p_adjusted_{name}"] = adjusted
+
+
+def _add_trends(frame: pd.DataFrame, trends: Trends, adjusted: NDArray[np.float64], alpha: float) -> pd.DataFrame:
+    frame["trend_percent_per_year"] = 100 * trends.change_per_year
+    frame["trend_low"], frame["trend_high"] = 100 * trends.low, 100 * trends.high
+    frame["p_adjusted_trend"] = adjusted
+    frame["dispersion"] = trends.dispersion
+    frame["note"] = [flag.replace("-", " ") for flag in trends.flag]
+    frame["verdict"] = [
+        "not testable"
+        if np.isnan(p)
+        else "no trend beyond chance"
+        if p > alpha
+        else "rising"
+        if change > 0
+        else "falling"
+        for p, change in zip(adjusted, trends.change_per_year, strict=True)
+    ]
+    return frame
+
+
+def _weekly(calendar: _Calendar, changes: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Cases per week of the most frequent conditions in the trend window, with the fitted mean."""
+    window = np.flatnonzero(calendar.complete)[-params.trend_weeks :]
+    names = list(changes["condition"].head(6))
+    order = np.array([calendar.conditions.index(name) for name in names], dtype=np.int64)
+    cases = calendar.cases[np.ix_(window, order)]
+    fitted = fit_trends(cases).fitted
+    weeks = [calendar.mondays[place] for place in window]
+    return pd.concat(
+        [
+            pd.DataFrame({"week_starts": weeks, "condition": name, "cases": cases[:, k], "fitted": fitted[:, k]})
+            for k, name in enumerate(names)
+        ],
+        ignore_index=True,
+    )
+
+
+def _metrics(calendar: _Calendar, changes: pd.DataFrame) -> dict[str, str | int | float | bool | None]:
+    p_values = changes[["p_adjusted_trend", "p_adjusted_to_mean", "p_adjusted_to_last_year"]].to_numpy(np.float64)
+    tested = ~np.isnan(p_values)
+    return {
+        "last_complete_week": _iso_name(calendar.mondays[np.flatnonzero(calendar.complete)[-1]]),
+        "cases_last_week_count": int(np.nansum(changes["cases_last_week"])),
+        "tests_count": int(tested.sum()),
+        "smallest_adjusted_p_value": float(p_values[tested].min()) if tested.any() else None,
+        "conditions_rising_count": int((changes["verdict"] == "rising").sum()),
+        "conditions_falling_count": int((changes["verdict"] == "falling").sum()),
+    }
+
+
+def _headline(calendar: _Calendar, ranks: pd.DataFrame, changes: pd.DataFrame, params: Params) -> tuple[str, Finding]:
+    week = _iso_name(calendar.mondays[np.flatnonzero(calendar.complete)[-1]])
+    top = ranks[(ranks["week"] == week) & (ranks["rank"] == 1)]
+    leader = (
+        f"Most frequent in week {week}: {listed([str(name) for name in top['condition']])} "
+        f"({int(top['cases'].iloc[0]):,} admissions{' each' if len(top) > 1 else ''})"
+        if len(top)
+        else f"No condition was recorded in week {week}"
+    )
+    moving = changes[changes["verdict"].isin(["rising", "falling"])]
+    parts = [
+        f"{row['condition']} is {row['verdict']} ({signed_percent(row['trend_percent_per_year'] / 100)} a year, "
+        f"95 % interval {signed_percent(row['trend_low'] / 100)} to {signed_percent(row['trend_high'] / 100)})"
+        for _, row in moving.head(3).iterrows()
+    ]
+    if len(moving) > 3:
+        parts.append(f"{len(moving) - 3} more conditions have a trend")
+    for column, reference in (
+        ("to_mean", f"the {params.baseline_weeks} weeks before"),
+        ("to_last_year", "the same week last year"),
+    ):
+        out = changes[changes[f"p_adjusted_{column}"] <= params.alpha]
+        parts += [
+            f"{row['condition']} {'above' if row[f'change_{column}_percent'] > 0 else 'below'} {reference} "
+            f"({signed_percent(row[f'change_{column}_percent'] / 100)})"
+            for _, row in out.head(3).iterrows()
+        ]
+    if parts:
+        return f"{leader}; {listed(parts, most=9)}.", Finding.SIGNAL
+    p_values = changes[["p_adjusted_trend", "p_adjusted_to_mean", "p_adjusted_to_last_year"]].to_numpy(np.float64)
+    if np.isnan(p_values).all():
+        return f"{leader}; too few weeks to tell a trend.", Finding.TOO_LITTLE
+    text = (
+        f"{leader}, but ranks change by chance: none of {counted(len(changes), 'condition')} is rising or falling, "
+        f"and last week lies within chance of the weeks before and of last year "
+        f"({probability(float(np.nanmin(p_values)))} for the closest, after correction)."
+    )
+    return text, Finding.NOTHING
+
+
+def _warnings(inputs: Inputs, calendar: _Calendar, changes: pd.DataFrame | None) -> tuple[str, ...]:
+    warnings = []
+    incomplete = [_iso_name(calendar.mondays[place]) for place in np.flatnonzero(~calendar.complete)]
+    if incomplete:
+        verb = "is incomplete and was" if len(incomplete) == 1 else "are incomplete and were"
+        warnings.append(f"Week {listed(incomplete)} {verb} left out of every comparison.")
+    if calendar.silent:
+        warnings.append(f"{counted(calendar.silent, 'week')} without any admission taken for gaps in reporting.")
+    unknown = int(inputs.conditions.loc[inputs.conditions["condition"] == UNKNOWN, "cases"].sum())
+    if unknown:
+        warnings.append(f"The condition is unknown for {counted(unknown, 'admission')}; not ranked.")
+    if changes is not None and (changes["note"] != "").any():
+        named = listed([str(name) for name in changes.loc[changes["note"] != "", "condition"]])
+        warnings.append(f"Too little for a trend: {named}.")
+    return tuple(warnings)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Change of the last week against both references, and the weekly cases with their trend."""
+    if "changes" not in result.tables:
+        return []
+    return [_draw_changes(result), _draw_weekly(result)]
+
+
+def _draw_changes(result: Result) -> Figure:
+    from medisync.analyses.figures import ACCENT, INK, PALETTE, as_figure, canvas
+
+    changes = result.frame("changes").head(12).iloc[::-1].reset_index(drop=True)
+    drawing, axes = canvas(7.2, 1.2 + 0.42 * len(changes))
+    kinds = (
+        ("to_mean", 0.14, ACCENT, "o", "to the mean of the weeks before"),
+        ("to_last_year", -0.14, PALETTE[1], "s", "to the same week last year"),
+    )
+    ends = [changes[f"change_{kind}_percent_high"].astype(float) for kind, *_ in kinds]
+    reach = min(400.0, max(50.0, *(float(end[np.isfinite(end)].max(skipna=True) or 0) for end in ends)))
+    for kind, shift, colour, marker, label in kinds:
+        middle, low, high = (
+            changes[f"change_{kind}_percent{part}"].astype(float).to_numpy() for part in ("", "_low", "_high")
+        )
+        places = np.arange(len(changes)) + shift
+        axes.hlines(places, low, np.where(np.isfinite(high), high, reach * 2), color=colour, linewidth=2.5, alpha=0.6)
+        axes.plot(middle, places, marker, color=colour, markersize=6, label=label)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_xlim(-100, reach * 1.05)
+    axes.set_yticks(range(len(changes)), list(changes["condition"]))
+    axes.set_xlabel("Change in the last complete week, % (bar: 95 % interval)")
+    axes.grid(visible=False, axis="y")
+    drawing.legend(loc="outside upper left", ncols=2)
+    told = "; ".join(
+        f"{name} {change:+.0f} %"
+        for name, change in zip(changes["condition"], changes["change_to_mean_percent"], strict=True)
+        if change is not None and np.isfinite(change)
+    )
+    return as_figure(
+        drawing,
+        name="last_week_compared",
+        title=f"Week {result.metrics['last_complete_week']} compared",
+        alt=f"Change against the mean of the weeks before: {told}.",
+        table="changes",
+    )
+
+
+def _draw_weekly(result: Result) -> Figure:
+    from medisync.analyses.figures import ACCENT, CALM, as_figure, canvas
+
+    weekly = result.frame("weekly")
+    verdicts = result.frame("changes").set_index("condition")["verdict"]
+    names = list(weekly["condition"].unique())
+    rows = -(-len(names) // 3)
+    drawing, grid = canvas(7.2, 0.4 + 1.6 * rows, nrows=rows, ncols=3, sharex=True, sharey=True, squeeze=False)
+    for axes, name in zip(grid.flat, names, strict=False):
+        own = weekly[weekly["condition"] == name]
+        weeks = pd.to_datetime(own["week_starts"]).to_numpy()
+        axes.plot(weeks, own["cases"].astype(float), color=CALM, linewidth=0.9)
+        axes.plot(weeks, own["fitted"].astype(float), color=ACCENT, linewidth=2)
+        axes.set_title(f"{name}: {verdicts[name].replace(' beyond chance', '')}", fontsize=9)
+        axes.set_ylim(bottom=0)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(_years_locator())
+        axes.xaxis.set_major_formatter(_year_formatter())
+    for axes in list(grid.flat)[len(names) :]:
+        axes.set_visible(False)
+    drawing.supylabel("Admissions per week", fontsize=9)
+    return as_figure(
+        drawing,
+        name="weekly_conditions",
+        title="Admissions per week, with the fitted trend and season",
+        alt="Weekly admissions: " + "; ".join(f"{name} {verdicts[name]}" for name in names) + ".",
+        table="weekly",
+    )
+
+
+def _years_locator() -> object:
+    from matplotlib.dates import MonthLocator
+
+    return MonthLocator(bymonth=(1, 7))
+
+
+def _year_formatter() -> object:
+    from matplotlib.dates import DateFormatter
+
+    return DateFormatter("%b\n%Y")
