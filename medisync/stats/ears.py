@@ -32,6 +32,7 @@ class EarsResult:
     observed: FloatArray
     expected: FloatArray  # mean of the baseline's seven weeks
     deviation: FloatArray  # their standard deviation
+    prediction_error: FloatArray  # standard error of a new quiet week, never less than Poisson's
     threshold: FloatArray
     p_value: FloatArray  # Student's t with six degrees of freedom, never less spread than Poisson
     alarm: NDArray[np.bool_]
@@ -74,13 +75,14 @@ def detect_ears(counts: ArrayLike, *, method: Method = "C2", alpha: float | None
         threshold = expected + z * deviation
     threshold = np.maximum(threshold, 0.0)
     spread = np.sqrt(np.maximum(deviation**2, np.maximum(expected, 1.0 / BASELINE_WEEKS)))
-    distance = (table - expected) / (spread * np.sqrt(1.0 + 1.0 / BASELINE_WEEKS))
+    prediction_error = spread * np.sqrt(1.0 + 1.0 / BASELINE_WEEKS)
     return EarsResult(
         observed=table,
         expected=expected,
         deviation=deviation,
+        prediction_error=prediction_error,
         threshold=threshold,
-        p_value=stdtr(BASELINE_WEEKS - 1, -distance),
+        p_value=stdtr(BASELINE_WEEKS - 1, (expected - table) / prediction_error),
         alarm=table > threshold,
         false_alarm_probability=false_alarms,
     )

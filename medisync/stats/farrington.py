@@ -34,6 +34,9 @@ CHUNK = 192
 """Problems fitted at once; small enough for their arrays to stay in the processor's cache."""
 
 
+FACTS = ("expected", "dispersion", "mean_variance", "published_variance", "trend")
+
+
 @dataclass(frozen=True)
 class FarringtonSettings:
     """How a week is judged. The defaults are Noufaily et al. (2013)."""
@@ -104,7 +107,7 @@ class FarringtonResult:
     @property
     def predictive_dispersion(self) -> FloatArray:
         """Variance of a new quiet week's count, uncertainty of the mean included, divided by the mean."""
-        return _predictive_dispersion(self.expected, self.dispersion, self.mean_variance)
+        return quiet_distribution(self.expected, self.dispersion, self.mean_variance)[1]
 
 
 def detect_farrington(
@@ -127,7 +130,7 @@ def detect_farrington(
     chosen = _checked_weeks(weeks, table.shape[1], settings)
     dates = None if first_days is None else _checked_dates(first_days, table.shape[1])
     shape = (table.shape[0], chosen.size)
-    parts = {name: np.full(shape, np.nan) for name in ("expected", "dispersion", "mean_variance", "trend")}
+    parts = {name: np.full(shape, np.nan) for name in FACTS}
     for offsets, design, members in _designs(chosen, dates, settings):
         baseline_at = chosen[members][:, None] + offsets[None, :]
         pairs = [(series, column) for series in range(shape[0]) for column in range(members.size)]
@@ -139,7 +142,7 @@ def detect_farrington(
                 parts[name][at] = value
     observed = table[:, chosen]
     expected, dispersion, mean_variance = parts["expected"], parts["dispersion"], parts["mean_variance"]
-    threshold = _threshold(expected, dispersion, mean_variance, settings)
+    threshold = _threshold(expected, dispersion, parts["published_variance"], settings)
     return FarringtonResult(
         weeks=chosen,
         observed=observed,
@@ -163,18 +166,22 @@ def predictive_p_value(
     Poisson case. Half an equivalent case is added to the gamma's shape (Jeffreys' prior), so that a baseline without
     any case does not make a single case impossible.
     """
-    mu, phi, variance = (np.asarray(one, dtype=np.float64) for one in (expected, dispersion, mean_variance))
-    unit = _mean_unit(mu, variance)
-    return upper_tail(observed, mu + 0.5 * unit, phi + unit)
+    mean, phi = quiet_distribution(expected, dispersion, mean_variance)
+    return upper_tail(observed, mean, phi)
 
 
-def _mean_unit(mean: FloatArray, variance: FloatArray) -> FloatArray:
-    """Variance over mean of the gamma distribution of the mean: one over the equivalent number of baseline weeks."""
-    return np.divide(variance, mean, out=np.zeros(np.broadcast_shapes(mean.shape, variance.shape)), where=mean > 0)
+def quiet_distribution(
+    expected: ArrayLike, dispersion: ArrayLike, mean_variance: ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and dispersion (variance over mean) of a new quiet week's count, the mean's uncertainty included.
 
-
-def _predictive_dispersion(mean: FloatArray, dispersion: FloatArray, variance: FloatArray) -> FloatArray:
-    return dispersion + _mean_unit(mean, variance)
+    See :func:`predictive_p_value`.
+    """
+    mean, phi, variance = (np.asarray(one, dtype=np.float64) for one in (expected, dispersion, mean_variance))
+    shape = np.broadcast_shapes(mean.shape, variance.shape)
+    # Variance over mean of the mean's gamma distribution: one over the equivalent number of baseline weeks.
+    unit = np.divide(variance, mean, out=np.zeros(shape), where=mean > 0)
+    return mean + 0.5 * unit, phi + unit
 
 
 def checked_counts(counts: ArrayLike) -> FloatArray:
@@ -286,13 +293,14 @@ def _fit_chunk(baseline: FloatArray, design: SeasonalDesign, settings: Farringto
 
 
 def _facts(fit: QuasiPoissonFit, *, with_trend: bool) -> dict[str, FloatArray]:
-    # The published thresholds scale the mean's variance by the dispersion of relative residuals, not by Pearson's.
-    variance = fit.relative_dispersion * fit.log_mean_variance * fit.mean_now**2
+    variance = fit.log_mean_variance * fit.mean_now**2
     enough = (fit.degrees_of_freedom > 0) & ~np.isnan(fit.mean_now)
     return {
         "expected": np.where(enough, fit.mean_now, np.nan),
         "dispersion": np.where(enough, fit.dispersion, np.nan),
-        "mean_variance": np.where(enough, variance, np.nan),
+        "mean_variance": np.where(enough, fit.dispersion * variance, np.nan),
+        # The published thresholds scale the mean's variance by the dispersion of relative residuals, not Pearson's.
+        "published_variance": np.where(enough, fit.relative_dispersion * variance, np.nan),
         "trend": np.full(len(variance), 1.0 if with_trend else 0.0),
     }
 

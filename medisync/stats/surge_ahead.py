@@ -1,0 +1,206 @@
+"""How likely is a surge in the weeks to come, from joint sample paths of the next weeks.
+
+The weeks to come have their thresholds already (see :mod:`medisync.stats.surveillance`). What past years say about
+them is a distribution; what the last weeks add is that a series which runs high tends to stay high. So each past week
+is written as a normal score, the scores of a series follow a first-order autoregression around their own mean, and
+paths of it over the next weeks are drawn jointly: a Gaussian copula over the weeks' distributions (Sklar 1959; for
+counts see Masarotto and Varin 2012, Electron J Stat 6:1517). A week of a path is a surge week when its score lies
+above the threshold's score. Mean, spread and persistence are estimated from each series' own past and shrunk towards
+"as the distributions say" (0, 1, 0), and probabilities are measured by the Brier score of a rolling-origin backtest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medisync.errors import ParameterError, SeriesError
+
+FloatArray = NDArray[np.float64]
+
+LONGEST_HORIZON_WEEKS = 4
+PRIOR_WEEKS = 26.0
+"""Weight, in weeks, of "as the distributions say" against a series' own past scores."""
+
+SMALLEST_SPREAD, LARGEST_PERSISTENCE = 0.5, 0.95
+CLIP_SCORE = 5.0
+"""A past outbreak counts as a score of five, not more, when mean, spread and persistence are estimated."""
+
+
+@dataclass(frozen=True)
+class SurgeAhead:
+    """Probabilities of the next weeks, one row a series."""
+
+    each_week: FloatArray  # (series, horizon)
+    any_week: FloatArray  # (series,)
+
+
+@dataclass(frozen=True)
+class AheadBacktest:
+    """Rolling origins: what was said and what came. A Brier score of 0 is perfect; ``constant`` says alpha always."""
+
+    brier_each: FloatArray  # (horizon,)
+    brier_any: float
+    constant_brier_each: FloatArray
+    constant_brier_any: float
+    said_any: FloatArray  # (origins,) of all series
+    came_any: FloatArray  # (origins,), 0 or 1
+    origins: int
+
+
+def predict_surges_ahead(
+    scores: ArrayLike, threshold_scores: ArrayLike, *, seed: int = 0, paths: int = 4000
+) -> SurgeAhead:
+    """Probability that each of the next weeks, and any of them, lies above its threshold.
+
+    ``scores``: (series, past weeks) normal scores, the last week last; NaN where unknown. ``threshold_scores``:
+    (series, horizon), horizon 1 to 4; NaN gives NaN. A series without any known score falls back on its
+    distributions alone. Raises SeriesError for shapes that do not fit, ParameterError for the horizon or ``paths``.
+    """
+    past, bounds = _checked(scores, threshold_scores)
+    if not 100 <= paths <= 1_000_000:
+        raise ParameterError("The number of sample paths must lie between 100 and 1,000,000.")
+    mean, spread, persistence = _character(past)
+    last, gap = _last_known(past)
+    noise = _noise(seed, paths, bounds.shape[1])
+    each, together = _path_shares(last, gap, mean, spread, persistence, bounds, noise)
+    return SurgeAhead(each, together)
+
+
+def backtest_surges_ahead(
+    scores: ArrayLike,
+    threshold_scores: ArrayLike,
+    *,
+    horizon_weeks: int,
+    alpha: float,
+    first_origin: int = 26,
+    seed: int = 0,
+    paths: int = 500,
+) -> AheadBacktest:
+    """Brier scores over rolling origins: every origin predicts from what came before it alone.
+
+    ``scores`` and ``threshold_scores``: (series, weeks), of the same past weeks. Origins without all of their next
+    weeks known are left out; with none left every score is NaN.
+    """
+    past, bounds = _checked(scores, threshold_scores, horizon_needed=False)
+    if past.shape != bounds.shape:
+        raise SeriesError("Scores and threshold scores must cover the same weeks.")
+    if not 1 <= horizon_weeks <= LONGEST_HORIZON_WEEKS:
+        raise ParameterError(f"The horizon must lie between 1 and {LONGEST_HORIZON_WEEKS} weeks.")
+    noise = _noise(seed, paths, horizon_weeks)
+    mean, spread, persistence = _running_character(past)
+    said_each, said_any, came = [], [], []
+    for origin in range(max(first_origin, 1), past.shape[1] - horizon_weeks + 1):
+        ahead = slice(origin, origin + horizon_weeks)
+        use = ~(np.isnan(past[:, ahead]) | np.isnan(bounds[:, ahead])).any(axis=1) & ~np.isnan(past[:, origin - 1])
+        if not use.any():
+            continue
+        at = origin - 1
+        gap = np.zeros(int(use.sum()))
+        each, together = _path_shares(
+            past[use, at], gap, mean[use, at], spread[use, at], persistence[use, at], bounds[use, ahead], noise
+        )
+        said_each.append(each)
+        said_any.append(together)
+        came.append((past[use, ahead] > bounds[use, ahead]).astype(np.float64))
+    if not came:
+        missing = np.full(horizon_weeks, np.nan)
+        return AheadBacktest(missing, np.nan, missing, np.nan, np.empty(0), np.empty(0), 0)
+    each, together, outcome = np.concatenate(said_each), np.concatenate(said_any), np.concatenate(came)
+    outcome_any = outcome.max(axis=1)
+    constant_any = 1.0 - (1.0 - alpha) ** horizon_weeks
+    return AheadBacktest(
+        brier_each=((each - outcome) ** 2).mean(axis=0),
+        brier_any=float(((together - outcome_any) ** 2).mean()),
+        constant_brier_each=((alpha - outcome) ** 2).mean(axis=0),
+        constant_brier_any=float(((constant_any - outcome_any) ** 2).mean()),
+        said_any=together,
+        came_any=outcome_any,
+        origins=len(together),
+    )
+
+
+def _checked(
+    scores: ArrayLike, threshold_scores: ArrayLike, *, horizon_needed: bool = True
+) -> tuple[FloatArray, FloatArray]:
+    try:
+        past = np.array(scores, dtype=np.float64, ndmin=2)
+        bounds = np.array(threshold_scores, dtype=np.float64, ndmin=2)
+    except (TypeError, ValueError):
+        raise SeriesError("Scores must be tables of numbers, one row a series.") from None
+    if past.ndim != 2 or bounds.ndim != 2 or len(past) != len(bounds):
+        raise SeriesError("Scores and threshold scores must have one row for each series.")
+    if bool(np.isinf(past).any()):
+        raise SeriesError("A score is infinite.")
+    if horizon_needed and not 1 <= bounds.shape[1] <= LONGEST_HORIZON_WEEKS:
+        raise ParameterError(f"The horizon must lie between 1 and {LONGEST_HORIZON_WEEKS} weeks.")
+    return past, bounds
+
+
+def _character(past: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean, spread and persistence of each series at its end."""
+    if past.shape[1] == 0:
+        n = len(past)
+        return np.zeros(n), np.ones(n), np.zeros(n)
+    mean, spread, persistence = _running_character(past)
+    return mean[:, -1], spread[:, -1], persistence[:, -1]
+
+
+def _running_character(past: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The same after every week, from that week and those before it alone."""
+    known = ~np.isnan(past)
+    value = np.where(known, np.clip(past, -CLIP_SCORE, CLIP_SCORE), 0.0)
+    count = np.cumsum(known, axis=1)
+    mean = np.cumsum(value, axis=1) / (count + PRIOR_WEEKS)
+    square = (np.cumsum(value**2, axis=1) + PRIOR_WEEKS) / (count + PRIOR_WEEKS)
+    variance = np.maximum(square - mean**2, SMALLEST_SPREAD**2)
+    pair = np.zeros_like(value)
+    pair_known = np.zeros_like(value)
+    pair[:, 1:] = value[:, 1:] * value[:, :-1]
+    pair_known[:, 1:] = known[:, 1:] & known[:, :-1]
+    pairs = np.cumsum(pair_known, axis=1)
+    product = np.cumsum(pair * pair_known, axis=1) / (pairs + PRIOR_WEEKS)
+    persistence = np.clip((product - mean**2) / variance, 0.0, LARGEST_PERSISTENCE)
+    return mean, np.sqrt(variance), persistence
+
+
+def _last_known(past: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Each series' last known score, and how many weeks ago that was; NaN and 0 where there is none."""
+    known = ~np.isnan(past)
+    if past.shape[1] == 0:
+        return np.full(len(past), np.nan), np.zeros(len(past))
+    gap = np.where(known.any(axis=1), known[:, ::-1].argmax(axis=1), 0)
+    return past[np.arange(len(past)), past.shape[1] - 1 - gap], gap.astype(np.float64)
+
+
+def _noise(seed: int, paths: int, horizon: int) -> FloatArray:
+    """Independent normal steps, mirrored in pairs so that their mean is exactly 0."""
+    half = np.random.default_rng(seed).standard_normal(((paths + 1) // 2, horizon))
+    return np.concatenate([half, -half])
+
+
+def _path_shares(
+    last: FloatArray,
+    gap: FloatArray,
+    mean: FloatArray,
+    spread: FloatArray,
+    persistence: FloatArray,
+    bounds: FloatArray,
+    noise: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Shares of the paths above each week's bound, and above any."""
+    rho = persistence[:, None]
+    start = np.where(np.isnan(last), 0.0, (np.clip(last, -CLIP_SCORE, CLIP_SCORE) - mean) / spread)
+    kept = np.where(np.isnan(last), 0.0, persistence**gap)  # a score some weeks old tells less about now
+    state = np.broadcast_to((start * kept)[:, None], (len(last), len(noise)))
+    step = np.sqrt(1.0 - rho**2 * kept[:, None] ** 2)
+    above = np.empty((bounds.shape[1], len(last), len(noise)), dtype=bool)
+    for week in range(bounds.shape[1]):
+        state = rho * state + step * noise[None, :, week]
+        step = np.sqrt(1.0 - rho**2)
+        above[week] = mean[:, None] + spread[:, None] * state > bounds[:, week, None]
+    each = np.where(np.isnan(bounds), np.nan, above.mean(axis=2).T)
+    together = np.where(np.isnan(bounds).any(axis=1), np.nan, above.any(axis=0).mean(axis=1))
+    return each, together
