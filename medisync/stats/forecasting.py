@@ -1,0 +1,207 @@
+"""From a panel to forecasts that carry their own measured accuracy: the one way analyses forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medisync.errors import ParameterError
+from medisync.stats.accuracy_test import AccuracyTest, Verdict, diebold_mariano
+from medisync.stats.backtest import ORIGINS, Backtest, backtest, spread_step
+from medisync.stats.combination import METHODS, candidate_forecasts, default_candidates
+from medisync.stats.intervals import ErrorModel, fit_error_model, prediction_quantiles
+from medisync.stats.scores import LEVELS, checked_levels, interval_coverage, known_mean, weighted_interval_score
+from medisync.stats.series import Panel, checked_horizon
+
+Floats = NDArray[np.float64]
+
+AUTO = "auto"
+REFERENCES = ("mean", "seasonal_naive")
+SMALLEST_GAIN = 0.02
+"""Share by which a candidate has to beat the mean: nobody should plan by a smaller difference."""
+BURN_IN = 10
+"""Origins whose errors are needed before past intervals are scored."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What one method did in the backtest, by series; percent and periods as named, NaN where it cannot be said.
+
+    ``mase`` (n,) mean absolute error in units of the in-sample seasonal difference; ``mae`` and ``wis`` in events;
+    ``skill_*_percent`` (n,) how much smaller the mean absolute error is than the reference's; ``coverage`` percent of
+    truths inside the 50, 80 and 95 % intervals, over all series; the intervals scored at an origin are made of errors
+    known before it. ``test`` compares absolute errors with the mean's.
+    """
+
+    method: str
+    mae: Floats
+    mase: Floats
+    wis: Floats
+    skill_mean_percent: Floats
+    skill_seasonal_naive_percent: Floats
+    coverage: dict[int, float]
+    scored_intervals: int
+    test: AccuracyTest
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One verdict per series."""
+        return self.test.verdicts()
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Forecasts of ``n`` series, ``h`` periods ahead, and how far they can be trusted.
+
+    ``median`` (n, h), ``quantiles`` (n, h, levels), ``periods`` (h,) first days; ``method`` is the one used,
+    ``accuracy`` its own, ``accuracies`` those of all candidates; ``errors`` is what the intervals are made of.
+    """
+
+    panel: Panel
+    periods: pd.DatetimeIndex
+    method: str
+    median: Floats
+    levels: tuple[float, ...]
+    quantiles: Floats
+    errors: ErrorModel
+    accuracies: dict[str, Accuracy]
+    past: Backtest
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """The accuracy of the method used."""
+        return self.accuracies[self.method]
+
+    def frame(self) -> pd.DataFrame:
+        """Long frame: ``unique_id, ds, step, lower_95, lower_80, lower_50, median, upper_50, upper_80, upper_95``.
+
+        Columns follow the levels; ``step`` counts periods from 1.
+        """
+        n, horizon = self.median.shape
+        columns: dict[str, object] = {
+            "unique_id": np.repeat(np.asarray(self.panel.ids, dtype=object), horizon),
+            "ds": np.tile(self.periods.to_numpy(), n),
+            "step": np.tile(np.arange(1, horizon + 1), n),
+        }
+        for i, name in enumerate(quantile_names(self.levels)):
+            columns[name] = self.quantiles[:, :, i].ravel()
+        return pd.DataFrame(columns)
+
+
+def quantile_names(levels: Sequence[float] = LEVELS) -> tuple[str, ...]:
+    """Column names of quantile levels: ``lower_95`` for 0.025, ``median``, ``upper_95`` for 0.975."""
+    names = []
+    for level in checked_levels(levels):
+        width = f"{100 * abs(1 - 2 * level):.6g}".replace(".", "_")
+        names.append("median" if abs(level - 0.5) < 1e-9 else f"{'lower' if level < 0.5 else 'upper'}_{width}")
+    return tuple(names)
+
+
+def forecast_panel(
+    panel: Panel,
+    horizon: int,
+    *,
+    method: str = AUTO,
+    candidates: Sequence[str] | None = None,
+    origins: int = ORIGINS,
+    step: int | None = None,
+    levels: Sequence[float] = LEVELS,
+) -> Forecast:
+    """Forecast every series of ``panel`` for ``horizon`` periods.
+
+    ``method`` ``auto`` takes the candidate with the smallest scaled error over the whole panel in the backtest, and the
+    mean if none beats it by 2 %. ``step`` (periods between origins) is spread over the history unless given. Raises
+    :class:`~medisync.errors.ParameterError` for a horizon outside 1 to 366, an unknown method, or levels that are not
+    symmetric.
+    """
+    horizon, given = checked_horizon(horizon), tuple(checked_levels(levels).tolist())
+    if method != AUTO and method not in METHODS:
+        raise ParameterError("Unknown forecasting method.", hint=f"Known: auto, {', '.join(METHODS)}.")
+    tried = tuple(candidates) if candidates else default_candidates(panel)
+    if method != AUTO:
+        tried = (method,)
+    tried = tuple(dict.fromkeys((*REFERENCES, *tried)))
+    every = step or spread_step(panel.values.shape[1], panel.season, horizon, origins=origins)
+    past = backtest(panel, horizon, methods=tried, origins=origins, step=every)
+    chosen = method if method != AUTO else best_method(past)
+    accuracies = {name: measured_accuracy(panel, past, name, intervals=name == chosen) for name in tried}
+    made = candidate_forecasts(panel, horizon, (chosen,))[chosen][:, 0]
+    errors = fit_error_model(past.truth, past.forecasts[chosen], past.overlap)
+    quantiles = prediction_quantiles(errors, made, given, history=panel.values)
+    return Forecast(
+        panel=panel,
+        periods=panel.future(horizon),
+        method=chosen,
+        median=quantiles[:, :, len(given) // 2],
+        levels=given,
+        quantiles=quantiles,
+        errors=errors,
+        accuracies=accuracies,
+        past=past,
+    )
+
+
+def best_method(past: Backtest) -> str:
+    """The method with the smallest mean scaled error over all series; the mean where nothing can be compared."""
+    scores = {name: float(known_mean(_scaled(past, name))) for name in past.forecasts}
+    finite = {name: score for name, score in scores.items() if np.isfinite(score)}
+    if not finite:
+        return "mean"
+    best = min(finite, key=lambda name: finite[name])
+    worth_it = finite[best] < (1 - SMALLEST_GAIN) * finite.get("mean", np.inf)
+    return best if worth_it else "mean"
+
+
+def measured_accuracy(panel: Panel, past: Backtest, method: str, *, intervals: bool = True) -> Accuracy:
+    """How ``method`` did in ``past``; without ``intervals`` their scores stay NaN, which saves half of the work."""
+    error = np.abs(past.forecasts[method] - past.truth)
+    by_origin = known_mean(error, axis=2)
+    mae = known_mean(error, axis=(1, 2))
+    wis, coverage, scored = np.full(len(mae), np.nan), dict.fromkeys((50, 80, 95), float("nan")), 0
+    if intervals and len(past.origins) > BURN_IN:
+        quantiles = past_quantiles(panel, past, method)
+        truth = past.truth[:, BURN_IN:]
+        wis = known_mean(weighted_interval_score(quantiles, truth), axis=(1, 2))
+        coverage = interval_coverage(quantiles, truth)
+        scored = int((np.isfinite(truth) & np.isfinite(quantiles[..., 0])).sum())
+    return Accuracy(
+        method=method,
+        mae=mae,
+        mase=known_mean(_scaled(past, method), axis=(1, 2)),
+        wis=wis,
+        skill_mean_percent=_skill(mae, past, "mean"),
+        skill_seasonal_naive_percent=_skill(mae, past, "seasonal_naive"),
+        coverage=coverage,
+        scored_intervals=scored,
+        test=diebold_mariano(by_origin, known_mean(np.abs(past.forecasts["mean"] - past.truth), axis=2), past.overlap),
+    )
+
+
+def past_quantiles(panel: Panel, past: Backtest, method: str, levels: Sequence[float] = LEVELS) -> Floats:
+    """Quantiles (n, k - 10, h, levels) each origin after the tenth would have got from the errors known by then."""
+    n, k, horizon = past.truth.shape
+    made = past.forecasts[method]
+    result = np.full((n, max(k - BURN_IN, 0), horizon, len(levels)), np.nan)
+    ends = past.origins[:, None] + np.arange(1, horizon + 1)  # known once that many periods are
+    for j in range(BURN_IN, k):
+        truth = np.where(ends[None, :j] <= past.origins[j], past.truth[:, :j], np.nan)
+        model = fit_error_model(truth, made[:, :j], past.overlap)
+        history = panel.values[:, : past.origins[j]]
+        result[:, j - BURN_IN] = prediction_quantiles(model, made[:, j], levels, history=history)
+    return result
+
+
+def _scaled(past: Backtest, method: str) -> Floats:
+    """Absolute errors (n, k, h) in units of the seasonal difference known at each origin."""
+    return np.abs(past.forecasts[method] - past.truth) / past.scale[:, :, None]
+
+
+def _skill(mae: Floats, past: Backtest, reference: str) -> Floats:
+    """Percent by which ``mae`` (n,) is below the reference's; NaN where the reference makes no error."""
+    other = known_mean(np.abs(past.forecasts[reference] - past.truth), axis=(1, 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(other > 0, 100 * (1 - mae / other), np.nan)
