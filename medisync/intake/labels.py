@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 
 _HARMLESS_TEXT = """
-admission admissions age ages bad big broken care changed claim claims clinic clinical condition conditions copy csv daily data
-dataset date dates delivery demo department discharge discharges empty encounter encounters export extract feed few fhir file first full future gz
-header healthcare hospital inpatient json large latin list master medical medication medications messy missing monthly ndjson negative new
-old omop only outpatient parquet part patient patients prescription prescriptions raw records report row rows sample second site small source
-synthea tab test tsv txt update visits ward week weekly wide wrong
-xlsx year zip
+admission admissions age ages bad big broken care changed claim claims clinic clinical condition conditions copy csv
+daily data dataset date dates delivery demo department discharge discharges empty encounter encounters export extract
+feed few fhir file first full future gz header healthcare hospital inpatient json large latin list master medical
+medication medications messy missing monthly ndjson negative new old omop only outpatient parquet part patient
+patients prescription prescriptions raw records report row rows sample second site small source synthea tab test tsv
+txt update visits ward week weekly wide wrong xlsx year zip
 """
 HARMLESS_WORDS = frozenset(_HARMLESS_TEXT.split())
 

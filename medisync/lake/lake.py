@@ -34,7 +34,7 @@ class Lake:
         self.settings = settings
         self.catalog = settings.lake / "catalog.sqlite"
         self.files = settings.lake / "files"
-        self._lock_file = settings.lake / "write.lock"
+        self.lock_file = settings.lake / "write.lock"
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._guard = threading.Lock()
 
@@ -64,7 +64,7 @@ class Lake:
             temp_directory=temporary,
         )
         connection.execute("SET TimeZone = 'UTC'")
-        with write_lock(self._lock_file, seconds=self.settings.lock_seconds):
+        with write_lock(self.lock_file, seconds=self.settings.lock_seconds):
             connection.execute(
                 f"ATTACH 'ducklake:sqlite:{_quoted(self.catalog)}' AS lake (DATA_PATH '{_quoted(self.files)}', "
                 f"META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {BUSY_MILLISECONDS}, DATA_INLINING_ROW_LIMIT 0)"
@@ -94,7 +94,7 @@ class Lake:
         ``cursor`` whose temporary tables hold it.
         """
         cursor = cursor or self.cursor()
-        with write_lock(self._lock_file, seconds=self.settings.lock_seconds):
+        with write_lock(self.lock_file, seconds=self.settings.lock_seconds):
             cursor.execute("BEGIN")
             try:
                 yield cursor

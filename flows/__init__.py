@@ -1,0 +1,1 @@
+"""Prefect flows: thin, they call what the command line calls."""

@@ -1,0 +1,94 @@
+"""What the flows share: a workspace, a round of analyses as Prefect tasks, and artifacts people understand."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from medisync.intake import DeliveryReport
+from medisync.lake import Lake
+from medisync.runs import story
+from medisync.runs.record import Outcome
+from medisync.runs.rounds import one_round
+from medisync.settings import Settings, load_settings
+
+
+@functools.cache
+def lake() -> Lake:
+    """This flow run's lake."""
+    return Lake(load_settings())
+
+
+@task(task_run_name="{analysis}", cache_policy=NO_CACHE, persist_result=False)
+def run_analysis(analysis: str, chosen: story.Plan, request: story.Request) -> Outcome:
+    """One notebook, as a task of its own so that the Prefect UI shows when it ran."""
+    outcome = story.perform(lake(), chosen, request)
+    logger = get_run_logger()
+    if outcome.record.status == "failed":
+        logger.error("%s failed: %s", analysis, outcome.record.error_code)
+    else:
+        logger.info("%s: %s", analysis, "unchanged" if outcome.skipped else f"{outcome.record.seconds:.1f} s")
+    return outcome
+
+
+def run_round(
+    names: list[str] | None = None,
+    *,
+    trigger: str,
+    requested_by: str = "prefect",
+    parameters: dict[str, Any] | None = None,
+    force: bool = False,
+) -> list[Outcome]:
+    """A round of analyses, several notebooks at once; a failed one is an outcome and leaves the others alone."""
+    request = story.Request(trigger=trigger, requested_by=requested_by, flow_run_id=flow_run.id)
+    settings = lake().settings
+    with one_round(settings):
+        plans = story.plan(lake(), names, parameters=parameters, force=force)
+        waiting = [run_analysis.submit(one.analysis, one, request) for one in plans if one.answered_by is None]
+        ran = {outcome.record.analysis: outcome for outcome in (future.result() for future in waiting)}
+    outcomes = [ran.get(one.analysis) or story.perform(lake(), one, request) for one in plans]
+    _show_round(settings, outcomes)
+    return outcomes
+
+
+def show_delivery(report: DeliveryReport) -> None:
+    """The delivery's outcome as an artifact."""
+    rows = [
+        ("Status", report.status.value),
+        ("Rows read", f"{report.rows_read:,}"),
+        ("Admissions created", f"{report.created:,}"),
+        ("Admissions updated", f"{report.updated:,}"),
+        ("Admissions deleted", f"{report.deleted:,}"),
+        ("Admissions unchanged", f"{report.unchanged:,}"),
+        ("Exact duplicates", f"{report.duplicates_exact:,}"),
+        ("Conflicting duplicates", f"{report.duplicates_conflicting:,}"),
+        ("Rows quarantined", f"{report.quarantined:,}"),
+    ]
+    lines = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    faults = "".join(f"\n- {reason}: {number:,} rows" for reason, number in report.faults.items())
+    create_markdown_artifact(
+        key="delivery",
+        markdown=f"## Delivery {report.delivery_id}\n\n{report.sentence()}\n\n| | |\n|---|---|\n{lines}\n{faults}",
+        description=report.sentence(),
+    )
+
+
+def _show_round(settings: Settings, outcomes: list[Outcome]) -> None:
+    table = [
+        {
+            "analysis": outcome.record.title,
+            "status": "unchanged" if outcome.skipped else outcome.record.status.value,
+            "headline": outcome.record.headline or outcome.record.error_message or "",
+            "seconds": 0.0 if outcome.skipped else outcome.record.seconds,
+            "run": outcome.record.run_id,
+            "report": (settings.reports / "runs" / outcome.record.run_id / "report.html").as_uri(),
+            "page": settings.pages_url,
+        }
+        for outcome in outcomes
+    ]
+    create_table_artifact(key="analyses", table=table, description="What each analysis said, and where its report is.")

@@ -1,0 +1,129 @@
+"""Watches the inbox: claims complete files and announces each to the Prefect server.
+
+Started by ``medisync up`` as ``python -m medisync.intake.watcher``. Any number may run; each file is claimed once. What
+was claimed and not finished, by whatever crash, is announced again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import signal
+import threading
+import uuid
+
+import httpx
+
+from medisync.intake import arrival
+from medisync.ledger import Claims, ClaimState, open_ledger
+from medisync.settings import Settings, load_settings
+
+EVENT = "medisync.file.arrived"
+ANNOUNCE_AGAIN_SECONDS = 60.0
+"""An announced delivery that nobody is working on after this time was lost on its way; loading twice is harmless."""
+
+log = logging.getLogger("medisync.watcher")
+
+
+class Watcher:
+    """One watcher over one workspace's inbox."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.make_folders()
+        self._settings = settings
+        self._claims = Claims(open_ledger(settings))
+        self._completeness = arrival.Completeness(settings.inbox_settle_seconds)
+        self._client = httpx.Client(base_url=settings.prefect_api_url, timeout=10.0)
+        self._is_server_away = False
+
+    def step(self) -> None:
+        """Look once: claim what is complete, announce what is claimed."""
+        self.claim_complete_files()
+        self.announce_open_claims()
+
+    def claim_complete_files(self) -> list[str]:
+        """Claim every complete file of the inbox; the ids of the deliveries made of them."""
+        present = list(arrival.waiting(self._settings))
+        self._completeness.forget_missing({path for _, path in present})
+        claimed = []
+        for source, path in present:
+            try:
+                if not self._completeness.is_complete(path):
+                    continue
+                delivery_id = arrival.claim(self._settings, path, source)
+            except OSError as error:
+                log.error("A file of source %s cannot be claimed: %s", source, error.strerror)
+                continue
+            if delivery_id is not None:
+                self._claims.add(delivery_id, source)
+                log.info("Claimed delivery %s of source %s", delivery_id, source)
+                claimed.append(delivery_id)
+        return claimed
+
+    def announce_open_claims(self) -> None:
+        """Tell the server of every claimed delivery it does not know of yet, or seems to have lost."""
+        for delivery_id in arrival.claimed(self._settings):
+            found = arrival.claimed_file(self._settings, delivery_id)
+            if found is None:
+                continue
+            claim = self._claims.get(delivery_id)
+            if claim is None:  # the watcher died between the rename and the ledger
+                self._claims.add(delivery_id, found[0])
+            elif claim.state is not ClaimState.CLAIMED and not self._is_lost(delivery_id, claim.announced_at):
+                continue
+            if self._announce(delivery_id, found[0]):
+                self._claims.announced(delivery_id)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _is_lost(self, delivery_id: str, announced_at: dt.datetime | None) -> bool:
+        now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        if announced_at is not None and (now - announced_at).total_seconds() < ANNOUNCE_AGAIN_SECONDS:
+            return False
+        with arrival.sole_worker(self._settings, delivery_id) as is_nobody_at_it:
+            return is_nobody_at_it
+
+    def _announce(self, delivery_id: str, source: str) -> bool:
+        event = {
+            "id": str(uuid.uuid4()),
+            "occurred": dt.datetime.now(dt.UTC).isoformat(),
+            "event": EVENT,
+            "resource": {"prefect.resource.id": f"medisync.file.{delivery_id}", "medisync.source": source},
+            "payload": {"delivery_id": delivery_id, "source": source},
+        }
+        try:
+            self._client.post("/events", json=[event]).raise_for_status()
+        except httpx.HTTPError as error:
+            if not self._is_server_away:
+                log.warning("The Prefect server does not take events (%s); trying again.", type(error).__name__)
+            self._is_server_away = True
+            return False
+        if self._is_server_away:
+            log.info("The Prefect server takes events again.")
+        self._is_server_away = False
+        log.info("Announced delivery %s", delivery_id)
+        return True
+
+
+def main() -> None:
+    """Watch until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    settings = load_settings()
+    watcher = Watcher(settings)
+    log.info("Watching the inbox")
+    while not stop.is_set():
+        try:
+            watcher.step()
+        except Exception:
+            log.exception("The inbox could not be looked at; trying again.")
+        stop.wait(settings.inbox_poll_seconds)
+    watcher.close()
+
+
+if __name__ == "__main__":
+    main()

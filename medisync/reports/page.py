@@ -1,0 +1,67 @@
+"""Results as HTML, without any external address."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from medisync.analyses.contract import Result, Scalar
+from medisync.runs.record import RunRecord
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    """The one Jinja environment: everything is escaped unless it is our own SVG."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.filters["cell"] = cell
+    templates.filters["words"] = words
+    return templates
+
+
+@functools.cache
+def stylesheet() -> str:
+    """The visual rules shared by notebook, page and report."""
+    return (TEMPLATES / "medisync.css").read_text(encoding="utf-8")
+
+
+def fragment(result: Result) -> str:
+    """One result: headline, figures with their data, metrics, warnings."""
+    return environment().get_template("fragment.html").render(result=result, css=stylesheet())
+
+
+def write_report(path: Path, record: RunRecord, result: Result | None) -> None:
+    """The self-contained report of one run, failed ones included."""
+    html = environment().get_template("report.html").render(record=record, result=result, css=stylesheet())
+    draft = path.with_suffix(".draft")
+    draft.write_text(html, encoding="utf-8")
+    draft.replace(path)
+
+
+def cell(value: Scalar) -> str:
+    """A table's value for people: thousands separated, at most four significant decimals, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if value.is_integer() and abs(value) < 1e15:
+            return f"{int(value):,}"
+        if 0 < abs(value) < 0.001:
+            return "< 0.001" if value > 0 else f"{value:.2g}"
+        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
+    return value
+
+
+def words(name: Any) -> str:
+    """A snake_case name as words."""
+    text = str(name).replace("_", " ").strip()
+    return text[:1].upper() + text[1:]

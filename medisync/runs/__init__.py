@@ -1,0 +1,1 @@
+"""Runs: choose what must run, execute it, record it, publish it."""

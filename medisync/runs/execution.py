@@ -1,0 +1,119 @@
+"""One notebook in one fresh kernel, and what it handed back."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medisync.analyses.contract import Result
+from medisync.errors import MediSyncError
+from medisync.runs.kernels import IpcKernelManager, private_transport
+from medisync.runs.record import RESULT_MIME
+from medisync.runs.registry import PINNED, AnalysisNotebook
+
+
+class NotebookFailedError(MediSyncError):
+    """The notebook raised, ran out of time, lost its kernel, or did not publish exactly one result."""
+
+    code = "notebook-failed"
+
+    def __init__(self, message: str, *, code: str, is_passing: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.is_passing = is_passing
+        """Whether another try may well succeed."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """An executed notebook (also of a failed run, up to the cell that failed) and its result."""
+
+    notebook: Path
+    result: Result
+
+
+def execute(
+    notebook: AnalysisNotebook, parameters: dict[str, Any], snapshot_id: int, output: Path, *, budget_seconds: int
+) -> Execution:
+    """Run ``notebook`` on the pinned snapshot; the executed copy is written to ``output``.
+
+    Raises NotebookFailedError.
+    """
+    import nbformat
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    for noisy in ("papermill", "papermill.translators", "papermill.utils"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with private_transport() as config:
+            executed = papermill.execute_notebook(
+                notebook.path.absolute(),
+                output.absolute(),
+                parameters={PINNED: snapshot_id, **parameters},
+                progress_bar=False,
+                start_timeout=120,
+                execution_timeout=budget_seconds,
+                kernel_manager_class=IpcKernelManager,
+                config=config,
+                resources={"metadata": {"path": str(notebook.path.parent.absolute())}},
+            )
+    except PapermillExecutionError as error:
+        raise NotebookFailedError(
+            f"Cell {error.cell_index + 1} of {notebook.path.name} raised {error.ename}: {error.evalue}",
+            code="notebook-raised",
+            is_passing=True,
+        ) from None
+    except CellTimeoutError:
+        raise NotebookFailedError(
+            f"{notebook.path.name} used more than its budget of {budget_seconds} seconds.",
+            code="notebook-too-slow",
+            is_passing=False,
+        ) from None
+    except DeadKernelError:
+        raise NotebookFailedError(
+            f"The kernel of {notebook.path.name} died.", code="kernel-died", is_passing=True
+        ) from None
+    except (nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise NotebookFailedError(
+            f"{notebook.path.name} is no valid notebook ({type(error).__name__}).",
+            code="bad-notebook",
+            is_passing=False,
+        ) from None
+    return Execution(output, _published(executed, notebook))
+
+
+def _published(executed: Any, notebook: AnalysisNotebook) -> Result:
+    """The one result among the outputs of an executed notebook."""
+    documents = [
+        output["data"][RESULT_MIME]
+        for cell in executed.cells
+        for output in cell.get("outputs", [])
+        if RESULT_MIME in output.get("data", {})
+    ]
+    if len(documents) != 1:
+        how_often = "never" if not documents else f"{len(documents)} times"
+        raise NotebookFailedError(
+            f"{notebook.path.name} published its result {how_often}; ms.publish(result) must be called once.",
+            code="not-published-once",
+            is_passing=False,
+        )
+    try:
+        result = Result.model_validate(documents[0])
+    except ValueError as error:
+        raise NotebookFailedError(
+            f"{notebook.path.name} published something that is no result ({type(error).__name__}).",
+            code="bad-result",
+            is_passing=False,
+        ) from None
+    if result.analysis != notebook.analysis:
+        raise NotebookFailedError(
+            f"{notebook.path.name} is the notebook of {notebook.analysis} but published {result.analysis}.",
+            code="bad-result",
+            is_passing=False,
+        )
+    return result

@@ -1,0 +1,88 @@
+"""Into the lake: run record, result and typed rows of one run, in one transaction."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+from medisync.analyses.contract import Result, Table
+from medisync.lake import Lake
+from medisync.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    import duckdb
+
+LAKE_ROW_COLUMNS = {
+    "forecasts": ("unique_id", "frequency", "method", "origin", "ds", "quantile", "value"),
+    "surges": ("unique_id", "ds", "observed", "expected", "threshold", "p_value", "adjusted_p_value", "state"),
+}
+
+
+def publish(lake: Lake, record: RunRecord, result: Result | None) -> None:
+    """Commit a run. Doing it again with the same run id changes nothing."""
+    with lake.transaction(
+        f"run {record.run_id} {record.analysis} {record.status}",
+        extra={"run_id": record.run_id, "code": record.code_hash, "parameters_hash": record.parameters_hash},
+    ) as transaction:
+        known = transaction.execute(
+            "SELECT count(*) FROM lake.analytics.runs WHERE run_id = ?", [record.run_id]
+        ).fetchone()
+        if known and known[0]:
+            return
+        _insert(transaction, "runs", _run_row(record))
+        if result is None:
+            return
+        _insert(
+            transaction,
+            "results",
+            {
+                "run_id": record.run_id,
+                "analysis": record.analysis,
+                "audience": "full",
+                "document": result.model_dump_json(),
+            },
+        )
+        for name, table in result.lake_rows.items():
+            _insert_rows(transaction, name, record.run_id, table)
+
+
+def _run_row(record: RunRecord) -> dict[str, Any]:
+    return {
+        "run_id": record.run_id,
+        "analysis": record.analysis,
+        "status": record.status.value,
+        "run_key": record.run_key,
+        "snapshot_id": record.snapshot_id,
+        "parameters": json.dumps(record.parameters, sort_keys=True),
+        "parameters_hash": record.parameters_hash,
+        "notebook_hash": record.notebook_hash,
+        "code_version": record.code_hash,
+        "headline": record.headline,
+        "error_code": record.error_code,
+        "error_message": record.error_message,
+        "started_at": _naive(record.started_at),
+        "finished_at": _naive(record.finished_at),
+        "seconds": record.seconds,
+        "record": record.model_dump_json(),
+    }
+
+
+def _insert(transaction: duckdb.DuckDBPyConnection, table: str, row: dict[str, Any]) -> None:
+    marks = ", ".join("?" for _ in row)
+    transaction.execute(f"INSERT INTO lake.analytics.{table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+
+def _insert_rows(transaction: duckdb.DuckDBPyConnection, name: str, run_id: str, table: Table) -> None:
+    columns = LAKE_ROW_COLUMNS[name]
+    positions = [table.columns.index(column) for column in columns]
+    rows = [[run_id, *(row[position] for position in positions)] for row in table.rows]
+    if rows:
+        marks = ", ".join("?" for _ in range(len(columns) + 1))
+        transaction.executemany(
+            f"INSERT INTO lake.analytics.{name} (run_id, {', '.join(columns)}) VALUES ({marks})", rows
+        )
+
+
+def _naive(moment: dt.datetime) -> dt.datetime:
+    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment

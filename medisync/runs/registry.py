@@ -1,0 +1,131 @@
+"""The analyses there are: every notebook in ``notebooks/analyses/`` that says so in its metadata."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from medisync.analyses.contract import AnalysisParams
+from medisync.errors import ParameterError, UnknownAnalysisError, UserError
+from medisync.settings import Settings
+
+PINNED = "snapshot_id"
+"""The parameter every analysis notebook has: the snapshot to read, None for the latest."""
+
+FULL_ANALYSIS = "full_analysis"
+"""The name that stands for all analyses."""
+
+
+class NotebookError(UserError):
+    """A notebook in ``notebooks/analyses/`` cannot be used."""
+
+    code = "bad-notebook"
+    exit_code = 16
+    http_status = 422
+
+
+@dataclass(frozen=True)
+class AnalysisNotebook:
+    """One analysis as its notebook declares it. ``defaults`` are those of the ``parameters`` cell."""
+
+    analysis: str
+    title: str
+    reads: tuple[str, ...]
+    path: Path
+    notebook_hash: str
+    defaults: dict[str, Any]
+
+    def parameters(self, values: dict[str, Any]) -> dict[str, Any]:
+        """All parameters of a run with ``values`` given; raises ParameterError for an unknown or invalid one."""
+        given = {name: value for name, value in values.items() if name != PINNED}
+        model = self.params_model()
+        if model is not None:
+            return model.checked(given).model_dump(mode="json")
+        unknown = sorted(given.keys() - self.defaults.keys())
+        if unknown:
+            raise ParameterError(
+                f"{self.analysis} has no parameter {', '.join(unknown)}.",
+                hint=f"Known parameters: {', '.join(name for name in self.defaults if name != PINNED) or 'none'}.",
+            )
+        return {name: value for name, value in {**self.defaults, **given}.items() if name != PINNED}
+
+    def params_model(self) -> type[AnalysisParams] | None:
+        """The parameter model of the analysis' module; None for a notebook without a module of its own."""
+        name = f"medisync.analyses.{self.analysis}"
+        if importlib.util.find_spec(name) is None:
+            return None
+        return cast("type[AnalysisParams]", importlib.import_module(name).Params)
+
+
+def analyses(settings: Settings) -> list[AnalysisNotebook]:
+    """All analyses, by name. Notebooks without the metadata are not analyses; broken ones are left out here."""
+    found: dict[str, AnalysisNotebook] = {}
+    for path in sorted(settings.analyses.glob("*.ipynb")):
+        try:
+            notebook = read_notebook(path)
+        except NotebookError:
+            continue
+        if notebook is not None:
+            found.setdefault(notebook.analysis, notebook)
+    return list(found.values())
+
+
+def chosen(settings: Settings, names: list[str]) -> list[AnalysisNotebook]:
+    """The analyses of these names, all for none or ``full_analysis``; raises UnknownAnalysisError."""
+    known = {notebook.analysis: notebook for notebook in analyses(settings)}
+    if not names or FULL_ANALYSIS in names:
+        return list(known.values())
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UnknownAnalysisError(
+            f"There is no analysis {', '.join(unknown)}.", hint=f"Known: {', '.join(known)} and {FULL_ANALYSIS}."
+        )
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def read_notebook(path: Path) -> AnalysisNotebook | None:
+    """What the notebook at ``path`` declares; None when it declares no analysis; NotebookError when it is broken."""
+    raw = path.read_bytes()
+    try:
+        document = json.loads(raw)
+        declared = document["metadata"].get("medisync")
+        if declared is None:
+            return None
+        cell = next(cell for cell in document["cells"] if "parameters" in cell["metadata"].get("tags", []))
+        return AnalysisNotebook(
+            analysis=str(declared["analysis"]),
+            title=str(declared.get("title") or declared["analysis"]),
+            reads=tuple(declared.get("reads", ())),
+            path=path,
+            notebook_hash=source_hash(document),
+            defaults=_assignments("".join(cell["source"])),
+        )
+    except StopIteration:
+        raise NotebookError(f"{path.name} has no cell tagged 'parameters'.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        raise NotebookError(f"{path.name} is no usable notebook ({type(error).__name__}).") from None
+
+
+def source_hash(document: dict[str, Any]) -> str:
+    """SHA-256 over the cells' kinds, tags and sources: outputs and counters do not matter, what is executed does."""
+    cells = [
+        [cell["cell_type"], cell["metadata"].get("tags", []), "".join(cell["source"])] for cell in document["cells"]
+    ]
+    return hashlib.sha256(json.dumps([cells, document["metadata"].get("medisync")]).encode()).hexdigest()
+
+
+def _assignments(source: str) -> dict[str, Any]:
+    """``name = literal`` lines of a parameters cell as a dictionary."""
+    values: dict[str, Any] = {}
+    for statement in ast.parse(source).body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        value = getattr(statement, "value", None)
+        if value is not None and isinstance(targets[0], ast.Name):
+            values[targets[0].id] = ast.literal_eval(value)
+    return values
