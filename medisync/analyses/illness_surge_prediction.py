@@ -178,14 +178,13 @@ def compute(inputs: Inputs, params: Params) -> Result:
 
 def _panel(inputs: Inputs) -> tuple[Panel, pd.DataFrame]:
     """All series on one calendar, and what each of them is: kind, condition, site and family of tests."""
-    everywhere = inputs.weekly.groupby(["condition", "week"], as_index=False)["admissions"].sum()
+    everywhere = inputs.weekly.groupby(["condition", "week"])["admissions"].sum().reset_index()
     everywhere["site"] = EVERYWHERE
     by_site = inputs.weekly[inputs.weekly["site"].notna()]
-    total = inputs.reporting.groupby("week", as_index=False)["admissions"].sum()
+    total = inputs.reporting.groupby("week")["admissions"].sum().reset_index()
     total["condition"], total["site"] = EVERYTHING, EVERYWHERE
     columns = ["condition", "site", "week", "admissions"]
-    parts: list[pd.DataFrame] = [one.reindex(columns=columns) for one in (total, everywhere, by_site)]
-    rows = pd.concat(parts, ignore_index=True)
+    rows = pd.concat([total[columns], everywhere[columns], by_site[columns]], ignore_index=True)
     key = rows.groupby(["condition", "site"], sort=False).ngroup()
     names = rows[["condition", "site"]].drop_duplicates().reset_index(drop=True)
     names["kind"] = np.where(names["site"] != EVERYWHERE, "condition at a site", "condition")

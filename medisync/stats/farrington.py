@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from medisync.errors import ParameterError, SeriesError
 from medisync.stats.predictive import upper_quantile, upper_tail
 from medisync.stats.quasipoisson import QuasiPoissonFit, SeasonalDesign, fit_quasipoisson
+from medisync.stats.reweighting import undo_reweighting
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -34,7 +35,7 @@ CHUNK = 192
 """Problems fitted at once; small enough for their arrays to stay in the processor's cache."""
 
 
-FACTS = ("expected", "dispersion", "mean_variance", "published_variance", "trend")
+FACTS = ("expected", "dispersion", "mean_variance", "quiet_mean", "quiet_dispersion", "trend")
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,10 @@ class FarringtonResult:
     observed: FloatArray  # (series, k)
     expected: FloatArray
     dispersion: FloatArray  # variance of a quiet week's count divided by its mean, at least 1
-    mean_variance: FloatArray  # of expected, as an estimate
-    threshold: FloatArray
+    mean_variance: FloatArray  # of expected, as an estimate, as published
+    threshold: FloatArray  # as published
+    quiet_mean: FloatArray  # of a new quiet week's count, reweighting undone, uncertainty included
+    quiet_dispersion: FloatArray  # variance over mean of the same
     p_value: FloatArray  # P(a quiet week has at least the observed count), uncertainty of expected included
     alarm: BoolArray  # observed > threshold and enough cases
     trend_used: BoolArray
@@ -103,11 +106,6 @@ class FarringtonResult:
         """Where there was history enough and a count to judge."""
         judged: BoolArray = ~np.isnan(self.p_value)
         return judged
-
-    @property
-    def predictive_dispersion(self) -> FloatArray:
-        """Variance of a new quiet week's count, uncertainty of the mean included, divided by the mean."""
-        return quiet_distribution(self.expected, self.dispersion, self.mean_variance)[1]
 
 
 def detect_farrington(
@@ -142,7 +140,7 @@ def detect_farrington(
                 parts[name][at] = value
     observed = table[:, chosen]
     expected, dispersion, mean_variance = parts["expected"], parts["dispersion"], parts["mean_variance"]
-    threshold = _threshold(expected, dispersion, parts["published_variance"], settings)
+    threshold = _threshold(expected, dispersion, mean_variance, settings)
     return FarringtonResult(
         weeks=chosen,
         observed=observed,
@@ -150,32 +148,23 @@ def detect_farrington(
         dispersion=dispersion,
         mean_variance=mean_variance,
         threshold=threshold,
-        p_value=predictive_p_value(observed, expected, dispersion, mean_variance),
+        quiet_mean=parts["quiet_mean"],
+        quiet_dispersion=parts["quiet_dispersion"],
+        p_value=upper_tail(observed, parts["quiet_mean"], parts["quiet_dispersion"]),
         alarm=(observed > threshold) & _enough_cases(table, chosen, settings),
         trend_used=parts["trend"] == 1.0,
     )
 
 
-def predictive_p_value(
-    observed: ArrayLike, expected: ArrayLike, dispersion: ArrayLike, mean_variance: ArrayLike
-) -> FloatArray:
-    """P(Y >= ``observed``) for a new quiet week whose mean is itself an estimate.
+def quiet_distribution(
+    expected: ArrayLike, dispersion: ArrayLike, mean_variance: ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and dispersion (variance over mean) of a new quiet week's count whose mean is itself an estimate.
 
     The mean is given a gamma distribution around ``expected`` with variance ``mean_variance``; a gamma mixture of
     Poisson or negative-binomial counts is taken as the negative binomial of the same mean and variance, exact for the
     Poisson case. Half an equivalent case is added to the gamma's shape (Jeffreys' prior), so that a baseline without
     any case does not make a single case impossible.
-    """
-    mean, phi = quiet_distribution(expected, dispersion, mean_variance)
-    return upper_tail(observed, mean, phi)
-
-
-def quiet_distribution(
-    expected: ArrayLike, dispersion: ArrayLike, mean_variance: ArrayLike
-) -> tuple[FloatArray, FloatArray]:
-    """Mean and dispersion (variance over mean) of a new quiet week's count, the mean's uncertainty included.
-
-    See :func:`predictive_p_value`.
     """
     mean, phi, variance = (np.asarray(one, dtype=np.float64) for one in (expected, dispersion, mean_variance))
     shape = np.broadcast_shapes(mean.shape, variance.shape)
@@ -281,28 +270,35 @@ def _fit_chunk(baseline: FloatArray, design: SeasonalDesign, settings: Farringto
     counts = np.where(reported, baseline, 0.0)
     ones = reported.astype(np.float64)
     if not settings.trend:
-        return _facts(_fit_reweighted(counts, ones, design, settings, trend=False), with_trend=False)
+        return _facts(_fit_reweighted(counts, ones, design, settings, trend=False), settings, with_trend=False)
     with_trend = _fit_reweighted(counts, ones, design, settings, trend=True)
-    facts = _facts(with_trend, with_trend=True)
+    facts = _facts(with_trend, settings, with_trend=True)
     drop = ~_trend_stays(with_trend, counts, settings)
     if drop.any():
         without = _fit_reweighted(counts[drop], ones[drop], design, settings, trend=False)
-        for name, value in _facts(without, with_trend=False).items():
+        for name, value in _facts(without, settings, with_trend=False).items():
             facts[name][drop] = value
     return facts
 
 
-def _facts(fit: QuasiPoissonFit, *, with_trend: bool) -> dict[str, FloatArray]:
-    variance = fit.log_mean_variance * fit.mean_now**2
-    enough = (fit.degrees_of_freedom > 0) & ~np.isnan(fit.mean_now)
-    return {
-        "expected": np.where(enough, fit.mean_now, np.nan),
-        "dispersion": np.where(enough, fit.dispersion, np.nan),
-        "mean_variance": np.where(enough, fit.dispersion * variance, np.nan),
+def _facts(fit: QuasiPoissonFit, settings: FarringtonSettings, *, with_trend: bool) -> dict[str, FloatArray]:
+    mean, variance = fit.mean_now, fit.log_mean_variance * fit.mean_now**2
+    mean_factor, dispersion_factor = undo_reweighting(fit.fitted.mean(axis=1), fit.pearson, settings.reweight_above)
+    dispersion = np.maximum(fit.pearson * dispersion_factor, 1.0)
+    quiet_mean, quiet_dispersion = quiet_distribution(
+        mean * mean_factor, dispersion, dispersion * variance * mean_factor**2
+    )
+    facts = {
+        "expected": mean,
+        "dispersion": fit.dispersion,
         # The published thresholds scale the mean's variance by the dispersion of relative residuals, not Pearson's.
-        "published_variance": np.where(enough, fit.relative_dispersion * variance, np.nan),
+        "mean_variance": fit.relative_dispersion * variance,
+        "quiet_mean": quiet_mean,
+        "quiet_dispersion": quiet_dispersion,
         "trend": np.full(len(variance), 1.0 if with_trend else 0.0),
     }
+    enough = (fit.degrees_of_freedom > 0) & ~np.isnan(mean)
+    return {name: np.where(enough, value, np.nan) for name, value in facts.items()}
 
 
 def _fit_reweighted(

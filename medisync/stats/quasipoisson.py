@@ -44,7 +44,7 @@ class QuasiPoissonFit:
 
     fitted: FloatArray  # (m, n)
     leverage: FloatArray  # (m, n), hat values
-    dispersion: FloatArray  # (m,), Pearson, at least 1
+    pearson: FloatArray  # (m,), weighted mean square of Pearson residuals
     relative_dispersion: FloatArray  # (m,), mean square of relative residuals (count - mean) / mean
     slope: FloatArray  # (m,), 0 where there is no trend
     slope_variance: FloatArray  # (m,), for dispersion 1
@@ -52,6 +52,11 @@ class QuasiPoissonFit:
     log_mean_variance: FloatArray  # (m,), of log mean_now, for dispersion 1
     degrees_of_freedom: FloatArray  # (m,)
     converged: NDArray[np.bool_]  # (m,)
+
+    @property
+    def dispersion(self) -> FloatArray:
+        """(m,) Pearson's dispersion, at least 1."""
+        return np.maximum(self.pearson, 1.0)
 
 
 def fit_quasipoisson(
@@ -167,7 +172,7 @@ def _summary(
     return QuasiPoissonFit(
         fitted=mean,
         leverage=work * leverage_unit,
-        dispersion=np.maximum(pearson, 1.0),
+        pearson=pearson,
         relative_dispersion=relative_dispersion,
         slope=slope,
         slope_variance=slope_variance,

@@ -22,7 +22,6 @@ from medisync.stats.farrington import (
     FarringtonSettings,
     checked_counts,
     detect_farrington,
-    quiet_distribution,
 )
 from medisync.stats.multiplicity import adjust_benjamini_hochberg
 from medisync.stats.predictive import upper_quantile, upper_tail
@@ -203,12 +202,12 @@ def _compare_with_years(
             settings=replace(settings, years_back=years_back),
             first_days=dates,
         )
-        mean, dispersion = quiet_distribution(result.expected, result.dispersion, result.mean_variance)
+        mean, dispersion = result.quiet_mean, result.quiet_dispersion
         threshold = upper_quantile(settings.alpha, mean, dispersion)
         beyond = upper_tail(threshold + 1.0, mean, dispersion)
         pick = mine[np.ix_(rows, columns)] & ~np.isnan(result.expected)
         at = tuple(index[where] for index, where in zip((rows, columns), np.nonzero(pick), strict=True))
-        judged.expected[at] = result.expected[pick]
+        judged.expected[at] = mean[pick]
         judged.threshold[at] = threshold[pick]
         judged.p_value[at] = result.p_value[pick]
         judged.quiet_mean[at] = mean[pick]
