@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,9 @@ from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, 
 from medisync.analyses.phrases import counted, listed, probability
 from medisync.errors import NoDataError
 from medisync.stats.age_bands import UNKNOWN, AgeBands
-from medisync.stats.association import Association, measure_association
+from medisync.stats.association import SMALLEST_EXPECTED, Association, measure_association
 from medisync.stats.multiplicity import adjust_benjamini_hochberg
 from medisync.stats.repeated import RepeatedCounts, two_way_design_effect
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 ANALYSIS = "illness_prediction"
 TITLE = "Illness and patient factors"
@@ -196,18 +193,20 @@ def compute(inputs: Inputs, params: Params) -> Result:
     tested = [_test(inputs.cells, factor, params) for factor in params.factors]
     p_values = adjust_benjamini_hochberg([one.association.p_value for one in tested])
     factors = pd.DataFrame([_row(one, p, params.alpha) for one, p in zip(tested, p_values, strict=True)])
-    departures = _departures(tested, params.alpha)
+    cells = _all_cells(tested, params.alpha)
+    departures = _departures(cells)
     usable = factors[factors["p_value"].notna()].sort_values(["p_value", "factor"], kind="stable")
     found = usable[usable["p_adjusted"] <= params.alpha]
     relevant = found[found["strength"] != "negligible"].sort_values("cramers_v", ascending=False)
-    closest = next((one for one in tested if len(usable) and one.factor == usable["factor"].iloc[0]), None)
+    shown = relevant if len(relevant) else usable
+    closest = str(shown["factor"].iloc[0]) if len(shown) else None
     tables = {
         "factors": Table.from_frame("Association of each factor with the condition", factors),
         "departures": Table.from_frame("Largest departures from what is expected without association", departures),
     }
     if closest is not None:
-        name = FACTOR_LABELS[closest.factor]
-        tables["cells"] = Table.from_frame(f"Conditions by {name}, observed and expected", _cells(closest))
+        name, own = FACTOR_LABELS[closest], cells[cells["factor"] == closest].drop(columns="factor")
+        tables["cells"] = Table.from_frame(f"Conditions by {name}, observed and expected", own)
     headline, finding = _headline(usable, found, relevant, departures)
     return Result(
         analysis=ANALYSIS,
@@ -306,20 +305,25 @@ def _cells(one: _Tested) -> pd.DataFrame:
     frame["observed"] = one.observed.ravel().astype(np.int64)
     frame["expected"] = one.association.expected.ravel()
     frame["adjusted_residual"] = one.association.adjusted_residuals.ravel() / np.sqrt(one.association.design_effect)
-    return frame
+    return frame.assign(factor=one.factor)
 
 
-def _departures(tested: list[_Tested], alpha: float, most: int = 12) -> pd.DataFrame:
-    """The cells furthest from expectation over all factors, with p-values adjusted over all cells."""
+def _all_cells(tested: list[_Tested], alpha: float) -> pd.DataFrame:
+    """Every cell of every factor; p-values adjusted over all of them."""
     from scipy.special import ndtr
 
-    cells = pd.concat([_cells(one).assign(factor=one.factor) for one in tested], ignore_index=True)
-    cells = cells[cells["adjusted_residual"].notna()]
-    cells["p_adjusted"] = adjust_benjamini_hochberg(2 * ndtr(-cells["adjusted_residual"].abs().to_numpy(np.float64)))
+    cells = pd.concat([_cells(one) for one in tested], ignore_index=True)
+    distance = cells["adjusted_residual"].abs().where(cells["expected"] >= SMALLEST_EXPECTED)  # else not normal
+    cells["p_adjusted"] = adjust_benjamini_hochberg(2 * ndtr(-distance.to_numpy(np.float64)))
     cells["beyond_chance"] = cells["p_adjusted"] <= alpha
+    return cells
+
+
+def _departures(cells: pd.DataFrame, most: int = 12) -> pd.DataFrame:
+    """The cells furthest from expectation over all factors."""
+    cells = cells[cells["p_adjusted"].notna()]
     order = cells["adjusted_residual"].abs().sort_values(ascending=False, kind="stable").index[:most]
-    columns = ["factor", "group", "condition", "observed", "expected", "adjusted_residual", "p_adjusted"]
-    return cells.loc[order, [*columns, "beyond_chance"]]
+    return cells.loc[order, ["factor", *(name for name in cells.columns if name != "factor")]]
 
 
 def _headline(
@@ -377,67 +381,8 @@ def _warnings(inputs: Inputs, tested: list[_Tested], factors: pd.DataFrame) -> t
 
 def figures(result: Result) -> list[Figure]:
     """Strength of each association with its interval, and where the closest one departs from expectation."""
-    from medisync.analyses.figures import ACCENT, CALM, as_figure, canvas
+    from medisync.analyses import illness_prediction_figures as draw
 
-    factors = result.frame("factors")
-    factors = factors[factors["p_value"].notna()].iloc[::-1]
-    if factors.empty:
-        return []
-    drawing, axes = canvas(7.2, 1.1 + 0.36 * len(factors))
-    for place, row in enumerate(factors.itertuples()):
-        colour = ACCENT if row.verdict == "associated" else CALM
-        axes.plot([row.cramers_v_low, row.cramers_v_high], [place, place], color=colour, linewidth=3, alpha=0.6)
-        axes.plot(row.cramers_v, place, marker="o", color=colour, markersize=7)
-    axes.set_yticks(range(len(factors)), [f"{row.label}" for row in factors.itertuples()])
-    axes.set_xlim(0, max(0.12, 1.08 * float(factors["cramers_v_high"].max())))
-    axes.set_ylim(-0.6, len(factors) - 0.4)
-    axes.set_xlabel("Cramér's V: 0 is no association, 1 a perfect one (bar: 95 % interval)")
-    axes.grid(visible=False, axis="y")
-    drawn = [
-        as_figure(
-            drawing,
-            name="association_strength",
-            title="How strongly each factor goes together with the condition",
-            alt="Cramér's V with its interval: "
-            + "; ".join(f"{row.label} {row.cramers_v:.2f} ({row.verdict})" for row in factors.iloc[::-1].itertuples()),
-            table="factors",
-        )
-    ]
-    if "cells" in result.tables:
-        drawn.append(_heatmap(result))
-    return drawn
-
-
-def _heatmap(result: Result) -> Figure:
-    from medisync.analyses.figures import as_figure, canvas
-
-    cells = result.frame("cells")
-    conditions, groups = list(cells["condition"].unique()), list(cells["group"].unique())
-    grid = cells.pivot(index="condition", columns="group", values="adjusted_residual").loc[conditions, groups]
-    values = grid.to_numpy(np.float64)
-    drawing, axes = canvas(7.2, 1.4 + 0.34 * len(conditions))
-    axes.pcolormesh(values, cmap="PuOr_r", vmin=-6, vmax=6, edgecolors="white", linewidth=1)
-    _label_cells(axes, values)
-    axes.set_xticks(np.arange(len(groups)) + 0.5, groups, rotation=0 if len(groups) < 9 else 40)
-    axes.set_yticks(np.arange(len(conditions)) + 0.5, conditions)
-    axes.invert_yaxis()
-    axes.grid(visible=False)
-    largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
-    return as_figure(
-        drawing,
-        name="departures_from_expected",
-        title=f"{result.tables['cells'].title}: adjusted residuals, beyond ±3 is unusual",
-        alt=f"Grid of {len(conditions)} conditions by {len(groups)} groups; the largest residual is {largest:.1f}.",
-        table="cells",
-    )
-
-
-def _label_cells(axes: Axes, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            text = f"{value:+.1f}".replace("-", "−")
-            strong = abs(value) > 4
-            axes.text(
-                column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8,
-                color="white" if strong else "#222222",
-            )  # fmt: skip
+    tested = result.frame("factors")
+    tested = tested[tested["p_value"].notna()]
+    return [draw.strength(tested), draw.departures(result)] if len(tested) else []

