@@ -34,6 +34,7 @@ METHOD_NAMES = {
     "smoothing_sqrt": "exponential smoothing (square root)",
     "combination": "combination of Theta and exponential smoothing",
     "autoregression": "autoregression with harmonics",
+    "wide_combination": "mean of combination and autoregression",
     "count_regression": "negative-binomial regression with harmonics",
     "daily_regression": "regression on weekday, time of year and holidays",
 }

@@ -4,6 +4,9 @@ The combination is the plain mean of Theta and exponential smoothing, each on th
 (which steadies the variance of counts). Equal weights are hard to beat: Bates and Granger (1969); Smith and Wallis
 (2009), Oxford Bulletin of Economics and Statistics 71, 331-355.
 
+The wide combination is the mean of that and the autoregression, on the square-root scale: the one extrapolates each
+series' own level and season, the other learns from all series what usually comes next.
+
 All candidates answer for several origins at once, so that a forecast (one origin, the end) and a backtest (many) are
 the same code.
 """
@@ -36,6 +39,7 @@ Method = Literal[
     "smoothing_sqrt",
     "combination",
     "autoregression",
+    "wide_combination",
     "count_regression",
     "daily_regression",
 ]
@@ -66,7 +70,7 @@ _BY_HISTORY: dict[str, Callable[[Floats, int, int], Floats]] = {
 
 def default_candidates(panel: Panel) -> tuple[Method, ...]:
     """What is worth trying on ``panel``: what its frequency and its counts call for, and what has to be beaten."""
-    chosen: list[Method] = ["mean", "seasonal_naive", "combination", "autoregression"]
+    chosen: list[Method] = ["mean", "seasonal_naive", "combination", "autoregression", "wide_combination"]
     if panel.frequency == "daily":
         chosen.append("daily_regression")
     if any(SeriesFlag.LOW_COUNT in flags for flags in panel.flags):
@@ -104,12 +108,13 @@ def candidate_forecasts(
     rows = histories.reshape(n * len(at), -1)
     average = mean_forecast(rows, panel.season, horizon)
     short = (np.isfinite(rows).sum(axis=1) < SHORTEST_HISTORY)[:, None]
-    needed = [name for name in METHODS if name in wanted or ("combination" in wanted and name in COMPONENTS)]
+    parts = {*wanted, *(("combination", "autoregression") if "wide_combination" in wanted else ())}
+    parts |= set(COMPONENTS) if "combination" in parts else set()
     # Columns no origin may look back to are cut; the rest of the panel moves with its calendar.
     cut = max(0, int(at[0]) - longest)
     values, periods = panel.values[:, cut:], panel.periods[cut:]
     made: dict[str, Floats] = {}
-    for name in needed:
+    for name in (one for one in METHODS if one in parts):
         if name in _BY_HISTORY:
             forecast = average if name == "mean" else _BY_HISTORY[name](rows, panel.season, horizon)
         elif name == "autoregression":
@@ -119,8 +124,10 @@ def candidate_forecasts(
         else:
             continue
         made[name] = np.where(short, average, np.maximum(forecast, 0.0))
-    if "combination" in wanted:
+    if "combination" in parts:
         made["combination"] = np.mean([made[name] for name in COMPONENTS], axis=0)
+    if "wide_combination" in parts:
+        made["wide_combination"] = (np.sqrt(made["combination"]) + np.sqrt(made["autoregression"])) ** 2 / 4
     return {name: made[name].reshape(n, len(at), horizon) for name in wanted}
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medisync.errors import ParameterError
 from medisync.stats.accuracy_test import AccuracyTest, Verdict, diebold_mariano
-from medisync.stats.backtest import ORIGINS, Backtest, backtest, spread_step
+from medisync.stats.backtest import Backtest, backtest, spread_step
 from medisync.stats.combination import METHODS, candidate_forecasts, default_candidates
 from medisync.stats.intervals import ErrorModel, fit_error_model, prediction_quantiles
 from medisync.stats.scores import LEVELS, checked_levels, interval_coverage, known_mean, weighted_interval_score
@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 AUTO = "auto"
 REFERENCES = ("mean", "seasonal_naive")
+ORIGINS = {"daily": 52, "weekly": 52, "monthly": 30}
+"""Past origins used unless told otherwise: with steps of one week they span every season of a year."""
 SMALLEST_GAIN = 0.02
 """Share by which a candidate has to beat the mean: nobody should plan by a smaller difference."""
 BURN_IN = 10
@@ -107,14 +109,15 @@ def forecast_panel(
     *,
     method: str = AUTO,
     candidates: Sequence[str] | None = None,
-    origins: int = ORIGINS,
+    origins: int | None = None,
     step: int | None = None,
     levels: Sequence[float] = LEVELS,
 ) -> Forecast:
     """Forecast every series of ``panel`` for ``horizon`` periods.
 
     ``method`` ``auto`` takes the candidate with the smallest scaled error over the whole panel in the backtest, and the
-    mean if none beats it by 2 %. ``step`` (periods between origins) is spread over the history unless given. Raises
+    mean if none beats it by 2 %. ``origins`` defaults to a year of weeks, 52, or to 30 months; ``step`` (periods between
+    origins) is spread over the history unless given. Raises
     :class:`~medisync.errors.ParameterError` for a horizon outside 1 to 366, an unknown method, or levels that are not
     symmetric.
     """
@@ -125,8 +128,9 @@ def forecast_panel(
     if method != AUTO:
         tried = (method,)
     tried = tuple(dict.fromkeys((*REFERENCES, *tried)))
-    every = step or spread_step(panel.values.shape[1], panel.season, horizon, origins=origins)
-    past = backtest(panel, horizon, methods=tried, origins=origins, step=every)
+    count = ORIGINS[panel.frequency] if origins is None else origins
+    every = spread_step(panel.values.shape[1], panel.season, horizon, origins=count) if step is None else step
+    past = backtest(panel, horizon, methods=tried, origins=count, step=every)
     chosen = method if method != AUTO else best_method(past)
     accuracies = {name: measured_accuracy(panel, past, name, intervals=name == chosen) for name in tried}
     made = candidate_forecasts(panel, horizon, (chosen,))[chosen][:, 0]

@@ -56,6 +56,19 @@ class ErrorModel:
     overlap: int
 
     @property
+    def shared(self) -> float:
+        """How many series of the panel err together, from 1 (independent of each other) to ``n`` (all alike).
+
+        The usual design effect ``1 + (n - 1) * rho``, with ``rho`` the mean correlation between series.
+        """
+        n = len(self.standardised)
+        if n == 1 or not self.known_errors:
+            return 1.0
+        total = float(known_mean(self.standardised**2))
+        together = float(known_mean(known_mean(self.standardised, axis=0) ** 2))
+        return float(np.clip(n * together / total, 1.0, n)) if total > 0 else 1.0
+
+    @property
     def known_errors(self) -> int:
         """Number of errors behind the model."""
         return int(np.isfinite(self.standardised).sum())
@@ -81,7 +94,7 @@ class ErrorModel:
             if not len(errors):
                 rows.append(student)
                 continue
-            independent = len(errors) / self.overlap
+            independent = len(errors) / self.overlap / self.shared
             weight = independent / (independent + SHAPE_PRIOR)
             # The median stays at the forecast: a past bias is more often luck than a promise.
             observed = np.quantile(errors, levels) - np.median(errors)
