@@ -10,7 +10,7 @@ from medisync.analyses.contract import Figure, Result
 from medisync.analyses.figures import ACCENT, CALM, INK, as_figure, canvas
 
 MOST_ROWS = MOST_COLUMNS = 20
-LARGEST_RESIDUAL, COLOUR_SCALE = 10.0, 15.0
+LARGEST_RESIDUAL, COLOUR_SCALE = 10.0, 20.0
 """Residuals beyond 10 look alike; the scale goes further, so that dark text stays readable on every cell."""
 
 
