@@ -22,7 +22,7 @@ NAMES = len(SYLLABLES) ** 5
 SCRAMBLE = 20_736_341
 """Odd, so that multiplying by it modulo NAMES, a power of two, gives every patient a name of their own."""
 
-OLDEST_YEARS = 104
+OLDEST_YEARS = 109
 
 
 def coded(codes: IntArray, names: Sequence[str] | pd.Index[Any]) -> pd.Categorical[Any]:
@@ -59,7 +59,7 @@ class Patients:
             new = self._number + np.arange(new_rows.size)
             self._number += new_rows.size
             age = rng.normal(planted.age_mean_years, planted.age_deviation_years, new.size)
-            low, high = (15.0, 49.0) if planted.female_share == 1.0 else (0.0, OLDEST_YEARS - 20.0)
+            low, high = (15.0, 49.0) if planted.female_share == 1.0 else (0.0, 100.0)
             age = low + np.abs((age - low + (high - low)) % (2 * (high - low)) - (high - low))  # reflected at the ends
             self._birth[new] = admitted[new_rows] - (age * 365.2425).astype(int).astype("timedelta64[D]")
             self._gender[new] = rng.random(new.size) >= planted.female_share

@@ -342,12 +342,9 @@ def _exactly(counts: IntArray, mean: FloatArray, total: int, rng: np.random.Gene
 
 
 def _medications() -> tuple[PlantedMedication, ...]:
-    """Shares at the middle quantiles of a Pareto distribution, largest first."""
-    number = len(MEDICATIONS)
-    middle = (np.arange(number) + 0.5) / number
-    weight = middle ** (-1.0 / PARETO_SHAPE)
-    weight /= weight.sum()
+    """Shares that lie on a Pareto distribution's Lorenz curve, 1 - (1 - F) ** (1 - 1 / shape); largest first."""
+    edge = np.arange(len(MEDICATIONS) + 1) / len(MEDICATIONS)
+    share = np.diff(edge ** (1.0 - 1.0 / PARETO_SHAPE))
     return tuple(
-        PlantedMedication(name=name, share=round(float(share), 6))
-        for name, share in zip(MEDICATIONS, weight, strict=True)
+        PlantedMedication(name=name, share=round(float(one), 6)) for name, one in zip(MEDICATIONS, share, strict=True)
     )

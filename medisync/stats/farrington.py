@@ -285,8 +285,11 @@ def _facts(fit: QuasiPoissonFit, settings: FarringtonSettings, *, with_trend: bo
     mean, variance = fit.mean_now, fit.log_mean_variance * fit.mean_now**2
     mean_factor, dispersion_factor = undo_reweighting(fit.fitted.mean(axis=1), fit.pearson, settings.reweight_above)
     dispersion = np.maximum(fit.pearson * dispersion_factor, 1.0)
+    # Where the season's level has no case its mean runs to 0 and its variance with it; a mean of n weeks never has less
+    # than a variance of dispersion * mean / n.
+    least = mean / np.maximum(fit.weeks_now, 1e-9)
     quiet_mean, quiet_dispersion = quiet_distribution(
-        mean * mean_factor, dispersion, dispersion * variance * mean_factor**2
+        mean * mean_factor, dispersion, dispersion * np.maximum(variance, least) * mean_factor**2
     )
     facts = {
         "expected": mean,

@@ -50,6 +50,7 @@ class QuasiPoissonFit:
     slope_variance: FloatArray  # (m,), for dispersion 1
     mean_now: FloatArray  # (m,)
     log_mean_variance: FloatArray  # (m,), of log mean_now, for dispersion 1
+    weeks_now: FloatArray  # (m,), sum of the weights of level 0
     degrees_of_freedom: FloatArray  # (m,)
     converged: NDArray[np.bool_]  # (m,)
 
@@ -178,6 +179,7 @@ def _summary(
         slope_variance=slope_variance,
         mean_now=np.where(there[:, 0], np.exp(log_now), np.nan),
         log_mean_variance=np.where(there[:, 0], log_mean_variance, np.nan),
+        weeks_now=weights @ member[:, 0],
         degrees_of_freedom=degrees,
         converged=converged,
     )

@@ -176,9 +176,21 @@ def _last_known(past: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _noise(seed: int, paths: int, horizon: int) -> FloatArray:
-    """Independent normal steps, mirrored in pairs so that their mean is exactly 0."""
-    half = np.random.default_rng(seed).standard_normal(((paths + 1) // 2, horizon))
-    return np.concatenate([half, -half])
+    """Independent normal steps from a randomly shifted Kronecker sequence, which fills the space evenly.
+
+    Rare events need it: the share of 4,000 purely random paths above a bound of probability 0.005 is off by a fifth.
+    The generators are powers of the root of x ** (d + 1) = x + 1, the golden ratio's relatives.
+    """
+    from scipy.special import ndtri
+
+    root = 2.0
+    for _ in range(60):
+        root = (1.0 + root) ** (1.0 / (horizon + 1.0))
+    generators = root ** -np.arange(1.0, horizon + 1.0)
+    shift = np.random.default_rng(seed).random(horizon)
+    uniform = (shift + np.arange(1.0, paths + 1.0)[:, None] * generators) % 1.0
+    steps: FloatArray = ndtri(np.clip(uniform, 1e-12, 1.0 - 1e-12))
+    return steps
 
 
 def _path_shares(
