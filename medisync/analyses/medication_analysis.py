@@ -88,7 +88,8 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
                sum(kinds)::DOUBLE AS patient_products
         FROM per_patient JOIN totals USING (patient) GROUP BY medication
         UNION ALL
-        SELECT NULL, sum(total)::DOUBLE, count(*)::DOUBLE, sum(total * total)::DOUBLE, 0, sum(kinds * kinds)::DOUBLE
+        SELECT NULL, coalesce(sum(total), 0)::DOUBLE, count(*)::DOUBLE, coalesce(sum(total * total), 0)::DOUBLE, 0,
+               coalesce(sum(kinds * kinds), 0)::DOUBLE
         FROM totals
         ORDER BY prescriptions DESC, medication
         """
@@ -99,7 +100,7 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
                count(*) FILTER (WHERE medication = '{UNKNOWN}') AS unknown FROM facts
         """
     ).iloc[0]
-    overall = medications[medications["medication"].isna()].fillna(0.0).iloc[0]
+    overall = medications[medications["medication"].isna()].iloc[0]
     return Inputs(
         medications=medications[medications["medication"].notna()].reset_index(drop=True),
         prescriptions_squares=float(overall["squares"]),
