@@ -131,9 +131,9 @@ def detect_farrington(
     parts = {name: np.full(shape, np.nan) for name in FACTS}
     for offsets, design, members in _designs(chosen, dates, settings):
         baseline_at = chosen[members][:, None] + offsets[None, :]
-        pairs = [(series, column) for series in range(shape[0]) for column in range(members.size)]
-        for start in range(0, len(pairs), CHUNK):
-            rows, columns = (np.array(part) for part in zip(*pairs[start : start + CHUNK], strict=True))
+        problems = shape[0] * members.size
+        for start in range(0, problems, CHUNK):
+            rows, columns = np.divmod(np.arange(start, min(start + CHUNK, problems)), members.size)
             baseline = table[rows[:, None], baseline_at[columns]]
             at = (rows, members[columns])
             for name, value in _fit_chunk(baseline, design, settings).items():
