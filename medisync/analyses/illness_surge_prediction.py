@@ -360,6 +360,6 @@ def figures(result: Result) -> list[Figure]:
     """The most surprising conditions against their thresholds, and every condition's weeks at a glance."""
     if "weekly" not in result.tables:
         return []
-    from medisync.analyses.illness_surge_figures import condition_panels, week_grid
+    from medisync.analyses.illness_surge_prediction_figures import condition_panels, week_grid
 
     return [condition_panels(result), week_grid(result)]
