@@ -1,0 +1,206 @@
+"""``medisync``: the command line. Each command is a few lines over the functions that flows and pages call, too."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medisync import __version__
+from medisync.cli.output import Console, parse_parameters
+from medisync.errors import MediSyncError
+from medisync.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="medisync",
+    help="Jupyter-first reproducible analytics workspace for hospital admissions.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    lab: Annotated[bool, typer.Option(help="Start JupyterLab, too.")] = False,
+    sample: Annotated[bool, typer.Option(help="Put the sample into the inbox when there are no data yet.")] = False,
+) -> None:
+    """Start the workspace: Prefect, worker, inbox watcher and pages. Ctrl-C stops all of it."""
+    from medisync.supervisor.ready import announce, offer_sample
+    from medisync.supervisor.workspace import Supervisor
+
+    settings = load_settings()
+    console = Console()
+
+    def on_ready() -> None:
+        if sample and offer_sample(settings):
+            console.say("The sample lies in the inbox; its numbers appear on the page in a moment.")
+        announce(settings, console.say, lab=lab)
+
+    Supervisor(settings, lab=lab, say=console.say).run(on_ready)
+
+
+@app.command()
+def down() -> None:
+    """Stop the running workspace."""
+    from medisync.supervisor import workspace
+
+    workspace.down(load_settings())
+    Console().say("Stopped.")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """What runs, what the data are, and how fresh each analysis is."""
+    from medisync.cli import status as report
+
+    state = report.workspace_status(load_settings())
+    Console().data(state) if as_json else report.show(state)
+
+
+@app.command()
+def ingest(
+    file: Annotated[Path, typer.Argument(help="The file to load; it stays where it is.")],
+    source: Annotated[str, typer.Option(help="The source it comes from.")] = "default",
+    mode: Annotated[str, typer.Option(help="upsert, snapshot (what is absent is deleted) or auto.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Check, de-identify and merge one file into the lake."""
+    from medisync import intake
+    from medisync.cli.requests import request_refresh
+    from medisync.intake.merging import DeliveryMode
+    from medisync.lake import Lake
+
+    settings = load_settings()
+    console = Console(quiet=as_json)
+    modes = [one.value for one in DeliveryMode]
+    if mode not in modes:
+        raise typer.BadParameter(f"one of {', '.join(modes)}", param_hint="--mode")
+    with console.working(f"Loading {file.name}"):
+        report = intake.ingest(Lake(settings), file, source=source, mode=DeliveryMode(mode))
+    if as_json:
+        console.data(report.as_json())
+    else:
+        console.say(report.sentence(str(file)))
+        for notice, number in report.notices.items():
+            console.say(f"Notice {notice}: {number:,}")
+        for reason, number in report.faults.items():
+            console.say(f"Quarantined {reason}: {number:,}; see data/quarantine/{report.delivery_id}.csv")
+    if report.changed:
+        is_requested = request_refresh(settings)
+        console.say("The running workspace updates the analyses." if is_requested else "Next: medisync run")
+    if report.status is intake.DeliveryStatus.REFUSED:
+        raise typer.Exit(8)
+
+
+@app.command()
+def run(
+    analyses: Annotated[list[str] | None, typer.Argument(help="Names; all when none is given.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be repeated.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Run also what has not changed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run analyses and publish their results; what has not changed is answered without running."""
+    from medisync.lake import Lake
+    from medisync.runs import story
+    from medisync.runs.record import Outcome, RunStatus
+    from medisync.runs.rounds import one_round
+
+    settings = load_settings()
+    console = Console(quiet=as_json)
+
+    def tell(outcome: Outcome) -> None:
+        if as_json:
+            console.data(outcome.as_json())
+        else:
+            console.outcome(outcome)
+
+    parameters = parse_parameters(parameter or [])
+    with console.working("Running the analyses"), one_round(settings):
+        outcomes = story.run(
+            Lake(settings),
+            analyses,
+            parameters=parameters,
+            force=force,
+            request=story.Request(trigger="command line", requested_by=_user()),
+            on_outcome=tell,
+        )
+    if any(outcome.record.status is RunStatus.FAILED for outcome in outcomes):
+        raise typer.Exit(11)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look whether everything is as it should be, and say what to do where it is not."""
+    from medisync.cli import doctor as doctor_module
+
+    findings = doctor_module.examine(load_settings())
+    Console().data([finding.as_json() for finding in findings]) if as_json else doctor_module.show(findings)
+    if any(not finding.is_well for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(name="clean-up")
+def clean_up(
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False, as_json: AsJson = False
+) -> None:
+    """Remove what is old and not needed, and merge the lake's small files."""
+    from medisync.lake import Lake
+    from medisync.runs import upkeep
+
+    report = upkeep.clean_up(Lake(load_settings()), dry_run=dry_run)
+    Console().data(report.as_json()) if as_json else Console().say(report.sentence())
+
+
+@app.command()
+def settings(as_json: AsJson = False) -> None:
+    """The settings in force, each with its environment variable."""
+    from medisync.settings import PREFIX
+
+    current = load_settings()
+    values: dict[str, Any] = {PREFIX + name.upper(): str(getattr(current, name)) for name in Settings.model_fields}
+    if as_json:
+        Console().data(values)
+    else:
+        for name, value in values.items():
+            typer.echo(f"{name}={value}")
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no name for this user id
+        return "unknown"
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes one message and its exit code, never a traceback."""
+    try:
+        app()
+    except MediSyncError as error:
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": error.code, "message": str(error)}))
+        typer.echo(f"Error [{error.code}]: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What ``medisync up`` starts, watches and stops."""

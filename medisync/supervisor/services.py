@@ -1,0 +1,165 @@
+"""The programs a running workspace consists of, and how to tell that each is well."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medisync.dashboards import server as pages
+from medisync.settings import Settings, environment, project_root
+
+WORK_POOL = "medisync"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One program. ``health`` is an address that answers 200 when it is well; None: it is well while it lives."""
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    port: int | None = None
+    port_setting: str | None = None
+    address: str | None = None
+    health: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    start_seconds: float = 120.0
+
+
+def prefect_environment(settings: Settings) -> dict[str, str]:
+    """The variables under which everything of Prefect runs here: its own folder, no telemetry, quick pick-up."""
+    return {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_HOME": str(settings.prefect_home),
+        "PREFECT_PROFILES_PATH": str(settings.prefect_home / "profiles.toml"),
+        "PREFECT_API_URL": settings.prefect_api_url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{settings.prefect_home / 'prefect.db'}",
+        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+    }
+
+
+def base_environment(settings: Settings) -> dict[str, str]:
+    """What every child gets: the caller's environment, these settings, this interpreter first, private files."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MEDISYNC_", "PREFECT_"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
+    return {
+        **inherited,
+        **environment(settings),
+        **prefect_environment(settings),
+        "PATH": path,
+        "PYTHONPATH": str(project_root()),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def services(settings: Settings, *, lab: bool = False) -> list[Service]:
+    """The services in the order they are started."""
+    python = sys.executable
+    ui = settings.prefect_api_url.removesuffix("/api")
+    listed = [
+        Service(
+            name="prefect",
+            title="Prefect",
+            command=(
+                python,
+                "-m",
+                "prefect",
+                "server",
+                "start",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(settings.prefect_port),
+            ),
+            port=settings.prefect_port,
+            port_setting="MEDISYNC_PREFECT_PORT",
+            address=ui,
+            health=f"{settings.prefect_api_url}/health",
+        ),
+        Service(
+            name="worker",
+            title="Worker",
+            command=(
+                python,
+                "-m",
+                "prefect",
+                "worker",
+                "start",
+                "--pool",
+                WORK_POOL,
+                "--type",
+                "process",
+                "--name",
+                "local",
+            ),
+        ),
+        Service(name="watcher", title="Inbox watcher", command=(python, "-m", "medisync.intake.watcher")),
+        Service(
+            name="pages",
+            title="Pages",
+            command=tuple(pages.command(settings)),
+            port=settings.pages_port,
+            port_setting="MEDISYNC_PAGES_PORT",
+            address=settings.pages_url,
+            health=pages.health_url(settings),
+            environment=pages.environment(settings),
+        ),
+    ]
+    if lab:
+        listed.append(_lab(settings))
+    return listed
+
+
+def _lab(settings: Settings) -> Service:
+    """JupyterLab over the notebooks, behind a token made at first start."""
+    token = lab_token(settings)
+    site = f"http://127.0.0.1:{settings.lab_port}"
+    options = (
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={settings.lab_port}",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={settings.notebooks}",
+        "--LabApp.news_url=",
+        "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+    )
+    return Service(
+        name="lab",
+        title="JupyterLab",
+        command=(sys.executable, "-m", "jupyterlab", *options),
+        port=settings.lab_port,
+        port_setting="MEDISYNC_LAB_PORT",
+        address=f"{site}/lab?token={token}",
+        health=f"{site}/login",
+        environment={"JUPYTER_TOKEN": token},
+    )
+
+
+def lab_token(settings: Settings) -> str:
+    """The token JupyterLab asks for; it lies in ``data/keys/`` for the owner alone."""
+    path = settings.keys / "lab.token"
+    if not path.exists():
+        settings.make_folders()
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(24))
+    return path.read_text(encoding="utf-8")
+
+
+def deploy_command() -> tuple[str, ...]:
+    """Registers the deployments of ``prefect.yaml``; repeating it changes nothing."""
+    return (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")

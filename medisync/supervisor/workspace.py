@@ -1,0 +1,250 @@
+"""The running workspace: start all of it, watch it, stop all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import httpx
+import psutil
+
+from medisync.errors import AlreadyRunningError, MediSyncError, NotRunningError, PortTakenError
+from medisync.lake import Lake
+from medisync.settings import Settings, project_root
+from medisync.supervisor.processes import ServiceProcess, adopt_orphans, stop_all
+from medisync.supervisor.services import WORK_POOL, Service, base_environment, deploy_command, services
+
+TEND_SECONDS = 0.25
+DOWN_SECONDS = 30.0
+
+Say = Callable[[str], None]
+
+
+class ServiceFailedError(MediSyncError):
+    """A service did not come up."""
+
+    code = "service-failed"
+    exit_code = 17
+
+
+class Supervisor:
+    """Runs one workspace in the foreground until it is told to stop."""
+
+    def __init__(self, settings: Settings, *, lab: bool = False, say: Say = print) -> None:
+        self._settings = settings
+        self._services = services(settings, lab=lab)
+        self._say = say
+        self._stop = False
+        self._processes: list[ServiceProcess] = []
+        self._state_file = settings.run_state / "supervisor.json"
+
+    def run(self, on_ready: Callable[[], None] | None = None) -> None:
+        """Start everything, call ``on_ready``, then watch until SIGINT, SIGTERM or ``medisync down``.
+
+        Raises AlreadyRunningError, PortTakenError, LakeVersionError or ServiceFailedError before anything is served.
+        """
+        self._settings.make_folders()
+        os.umask(0o077)
+        with _only_supervisor(self._settings):
+            for service in self._services:
+                require_free_port(service)
+            Lake(self._settings).connection().close()  # makes or migrates the lake before anybody asks it
+            adopt_orphans()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, self._on_signal)
+            try:
+                with httpx.Client(timeout=2.0) as client:
+                    self._start(client)
+                if not self._stop and on_ready is not None:
+                    on_ready()
+                while not self._stop:
+                    self._tend()
+                    time.sleep(TEND_SECONDS)
+            finally:
+                self._say("Stopping.")
+                stop_all(self._processes)
+                self._state_file.unlink(missing_ok=True)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop = True
+
+    def _start(self, client: httpx.Client) -> None:
+        environment = base_environment(self._settings)
+        root = project_root()
+        first, *others = [
+            ServiceProcess(service, environment, self._settings.logs / f"{service.name}.log", root)
+            for service in self._services
+        ]
+        self._launch(first)  # the Prefect server: worker and deployments need it
+        pages = [other for other in others if other.service.name in ("pages", "lab")]
+        for page in pages:  # these do not: let them start meanwhile
+            self._launch(page)
+        self._wait(first, client)
+        self._make_work_pool(client)
+        self._deploy(environment)
+        for other in others:
+            if other not in pages:
+                self._launch(other)
+        for other in others:
+            self._wait(other, client)
+
+    def _launch(self, process: ServiceProcess) -> None:
+        if self._stop:
+            return
+        process.start()
+        self._processes.append(process)
+        self._write_state()
+
+    def _wait(self, process: ServiceProcess, client: httpx.Client) -> None:
+        service = process.service
+        started = time.monotonic()
+        while not self._stop and not process.is_well(client):
+            if not process.is_alive() or time.monotonic() - started > service.start_seconds:
+                raise ServiceFailedError(
+                    f"{service.title} did not start.", hint=f"The end of its log:\n{process.log_tail()}"
+                )
+            time.sleep(0.1)
+        if not self._stop:
+            self._say(f"{service.title} is up{f' at {service.address}' if service.address else ''}.")
+
+    def _make_work_pool(self, client: httpx.Client) -> None:
+        if self._stop:
+            return
+        answer = client.post(f"{self._settings.prefect_api_url}/work_pools/", json={"name": WORK_POOL, "type": "process"})
+        if answer.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):  # conflict: it is there already
+            raise ServiceFailedError(f"The work pool was not accepted ({answer.status_code}).")
+
+    def _deploy(self, environment: dict[str, str]) -> None:
+        if self._stop:
+            return
+        log = self._settings.logs / "deploy.log"
+        with log.open("ab") as output:
+            done = subprocess.run(  # noqa: S603 - our own command
+                deploy_command(),
+                env=environment,
+                cwd=project_root(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode and not self._stop:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+            raise ServiceFailedError(
+                "The deployments of prefect.yaml were not accepted.", hint=f"The log says:\n{tail}"
+            )
+        self._say("Deployments are registered.")
+
+    def _tend(self) -> None:
+        restarts = [process.restarts for process in self._processes]
+        for process in self._processes:
+            if self._stop:
+                return
+            told = process.tend()
+            if told:
+                self._say(told)
+        if restarts != [process.restarts for process in self._processes]:
+            self._write_state()
+
+    def _write_state(self) -> None:
+        state = {
+            "pid": os.getpid(),
+            "started_at": _started_at(os.getpid()),
+            "services": {
+                process.service.name: {
+                    "title": process.service.title,
+                    "pid": process.pid,
+                    "restarts": process.restarts,
+                    "address": process.service.address,
+                    "health": process.service.health,
+                }
+                for process in self._processes
+            },
+        }
+        draft = self._state_file.with_suffix(".draft")
+        draft.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        draft.replace(self._state_file)
+
+
+def running(settings: Settings) -> dict[str, Any] | None:
+    """What the supervisor of this workspace wrote, if it lives."""
+    try:
+        state: dict[str, Any] = json.loads((settings.run_state / "supervisor.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    # A pid alone may belong to another program by now.
+    return state if _started_at(state["pid"]) == state["started_at"] else None
+
+
+def down(settings: Settings) -> None:
+    """Stop the running workspace and wait until all of it is gone; raises NotRunningError."""
+    state = running(settings)
+    if state is None:
+        raise NotRunningError("This workspace is not running.")
+    os.kill(state["pid"], signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_SECONDS
+    while _started_at(state["pid"]) == state["started_at"]:
+        if time.monotonic() > deadline:
+            raise MediSyncError(
+                "The workspace did not stop in time.", hint=f"Its supervisor is process {state['pid']}."
+            )
+        time.sleep(0.1)
+
+
+def require_free_port(service: Service) -> None:
+    """Raises PortTakenError, naming who listens where the system tells, when the service's port is in use."""
+    if service.port is None:
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", service.port))
+        except OSError:
+            raise PortTakenError(
+                f"Port {service.port}, which {service.title} needs, is taken{_by_whom(service.port)}.",
+                hint=f"Stop that program or set {service.port_setting} to another port.",
+            ) from None
+
+
+def _by_whom(port: int) -> str:
+    with contextlib.suppress(psutil.Error, PermissionError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
+    return ""
+
+
+def _started_at(pid: int) -> str | None:
+    """When the process started, to the second; None when there is none."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return dt.datetime.fromtimestamp(process.create_time(), dt.UTC).isoformat(timespec="seconds")
+    except psutil.NoSuchProcess:
+        return None
+
+
+@contextlib.contextmanager
+def _only_supervisor(settings: Settings) -> Any:
+    descriptor = os.open(settings.run_state / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunningError(
+                "This workspace is running already.", hint="medisync status shows it, medisync down stops it."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)

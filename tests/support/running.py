@@ -1,0 +1,131 @@
+"""A real workspace in folders of its own: started by the command a user types, stopped the same way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from medisync.lake import Lake
+from medisync.settings import PREFIX, Settings, environment
+
+T = TypeVar("T")
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports nobody listens on, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def trial_settings(folder: Path, **changes: Any) -> Settings:
+    """Settings of a workspace below ``folder`` with ports of its own."""
+    prefect_port, pages_port, lab_port = free_ports(3)
+    values = {
+        "data": folder / "data",
+        "reports": folder / "reports",
+        "prefect_port": prefect_port,
+        "pages_port": pages_port,
+        "lab_port": lab_port,
+        **changes,
+    }
+    return Settings(**values)
+
+
+def wait_until(condition: Callable[[], T | None], *, seconds: float, what: str, every: float = 0.1) -> T:
+    """The first true value of ``condition``; fails, saying ``what`` did not happen, after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(every)
+    raise AssertionError(f"Not within {seconds:g} s: {what}")
+
+
+@dataclass
+class RunningWorkspace:
+    """A workspace that ``medisync up`` runs in a process of its own."""
+
+    settings: Settings
+    process: subprocess.Popen[str]
+    output: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return child_environment(self.settings)
+
+    def lake(self) -> Lake:
+        return Lake(self.settings)
+
+    def api(self, method: str, path: str, **options: Any) -> Any:
+        """Ask the workspace's Prefect server."""
+        answer = httpx.request(method, f"{self.settings.prefect_api_url}{path}", timeout=30, **options)
+        answer.raise_for_status()
+        return answer.json()
+
+    def medisync(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return medisync(self.settings, *arguments)
+
+    def said(self) -> str:
+        return self.output.read_text(encoding="utf-8")
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """This process's environment with the settings of a trial."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PREFECT_"))}
+    return {**inherited, **environment(settings)}
+
+
+def medisync(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "medisync.cli.main", *arguments],
+        env=child_environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def running_workspace(settings: Settings, *options: str, seconds: float = 180) -> Iterator[RunningWorkspace]:
+    """Start a workspace, wait until it says that it runs, and stop it at the end."""
+    settings.data.mkdir(parents=True, exist_ok=True)
+    output = settings.data.parent / "up.log"
+    with output.open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "medisync.cli.main", "up", *options],
+            env=child_environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    workspace = RunningWorkspace(settings, process, output)
+    try:
+        wait_until(
+            lambda: "MediSync is running." in workspace.said() or process.poll() is not None,
+            seconds=seconds,
+            what=f"the workspace says it runs; it said:\n{workspace.said()}",
+        )
+        if process.poll() is not None:
+            raise AssertionError(f"medisync up ended with {process.returncode}:\n{workspace.said()}")
+        yield workspace
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(60)
