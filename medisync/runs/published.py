@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -32,6 +33,7 @@ class Published:
     reason: str | None = None  # why it is not current, in words
     record: RunRecord | None = None
     result: Result | None = None
+    failed_run_id: str | None = None  # the latest failed run, when nothing better came after it
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,29 @@ class DataState:
     deliveries: int
 
 
-def published(lake: Lake) -> list[Published]:
-    """Every analysis with default parameters, in the registry's order."""
+@dataclass(frozen=True)
+class DeliveryLine:
+    """One delivery as a page lists it. ``status`` is loaded, repeat or refused; no patient's value is in it."""
+
+    delivery_id: str
+    file_label: str | None
+    status: str
+    reason: str | None  # reason code of a refusal; the first delivery's id of a repeat
+    message: str | None
+    created: int
+    updated: int
+    deleted: int
+    unchanged: int
+    quarantined: int
+    finished_at: dt.datetime | None  # UTC, without its zone
+
+
+def published(lake: Lake, *, known: Mapping[str, Result] | None = None) -> list[Published]:
+    """Every analysis with default parameters, in the registry's order.
+
+    Results never change once published: ``known`` are those the caller holds already, by run id; they are not read
+    again.
+    """
     notebooks = registry.analyses(lake.settings)
     versions = {
         row["table_name"]: int(row["version"])
@@ -59,7 +82,7 @@ def published(lake: Lake) -> list[Published]:
         runs = latest.get((notebook.analysis, identity.hash_of(notebook.parameters({}))), {})
         good, bad = runs.get(RunStatus.COMPLETED), runs.get(RunStatus.FAILED)
         inputs = {table: versions.get(table, 0) for table in notebook.reads}
-        shelf.append(_judge(lake, notebook.analysis, notebook.title, good, bad, inputs))
+        shelf.append(_judge(lake, notebook.analysis, notebook.title, good, bad, inputs, known or {}))
     return shelf
 
 
@@ -71,6 +94,17 @@ def data_state(lake: Lake) -> DataState:
         "min(admitted_at)::DATE AS admitted_from, max(admitted_at)::DATE AS admitted_until FROM clinical.admissions"
     )[0]
     return DataState(snapshot_id=lake.last_snapshot_id() or 0, **row)
+
+
+def recent_deliveries(lake: Lake, number: int) -> list[DeliveryLine]:
+    """The ``number`` newest deliveries of every outcome, newest first."""
+    rows = lake.query(
+        "SELECT delivery_id, file_label, status, reason, message, coalesce(created, 0) AS created, "
+        "coalesce(updated, 0) AS updated, coalesce(deleted, 0) AS deleted, coalesce(unchanged, 0) AS unchanged, "
+        "coalesce(quarantined, 0) AS quarantined, finished_at FROM clinical.deliveries "
+        f"ORDER BY finished_at DESC, delivery_id DESC LIMIT {int(number)}"
+    )
+    return [DeliveryLine(**row) for row in rows]
 
 
 def result_of(lake: Lake, run_id: str) -> Result | None:
@@ -97,15 +131,18 @@ def _judge(
     good: dict[str, Any] | None,
     bad: dict[str, Any] | None,
     inputs: dict[str, int],
+    known: Mapping[str, Result],
 ) -> Published:
     failed_since = bad is not None and (good is None or bad["finished_at"] > good["finished_at"])
     reason = _why(bad["record"]) if bad is not None and failed_since else None
+    failed_run_id = bad["run_id"] if bad is not None and failed_since else None
     if good is None:
-        return Published(analysis, title, Freshness.FAILED if reason else Freshness.NEVER, reason)
+        freshness = Freshness.FAILED if reason else Freshness.NEVER
+        return Published(analysis, title, freshness, reason, failed_run_id=failed_run_id)
     record = RunRecord.model_validate_json(good["record"])
-    result = result_of(lake, record.run_id)
+    result = known.get(record.run_id) or result_of(lake, record.run_id)
     if reason:
-        return Published(analysis, title, Freshness.STALE, reason, record, result)
+        return Published(analysis, title, Freshness.STALE, reason, record, result, failed_run_id)
     if record.inputs != inputs:
         return Published(analysis, title, Freshness.UPDATING, "Newer data have arrived.", record, result)
     return Published(analysis, title, Freshness.CURRENT, None, record, result)

@@ -1,0 +1,154 @@
+"""The pages' server: Voila with a template of our own, without a tree, and with the reports beside the pages."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import tornado.web
+from jupyter_server.base.handlers import JupyterHandler
+from traitlets.config import Config
+from voila.app import Voila
+from voila.tornado.handler import TornadoVoilaHandler
+from voila.tornado.treehandler import TornadoVoilaTreeHandler
+
+from medisync import __version__
+from medisync.dashboards import overview, server
+from medisync.reports.page import stylesheet
+from medisync.settings import Settings, load_settings
+
+CULL_AFTER_SECONDS = 25
+"""A kernel nobody is connected to for so long belongs to a page that is closed (which usually says so itself)."""
+
+CULL_LOOK_SECONDS = 10
+
+
+def configuration(settings: Settings) -> Config:
+    """All that Voila is told. Files in a home or a working directory are not asked."""
+    return Config(
+        {
+            "Voila": {
+                "ip": "127.0.0.1",
+                "port": settings.pages_port,
+                "port_retries": 0,  # a taken port is an error, not a reason to listen where nobody looks
+                "open_browser": False,
+                "root_dir": str(server.dashboards_folder(settings)),
+                "config_file_paths": [],
+                "connection_dir_root": "/tmp",  # noqa: S108 - a private folder in it; a socket's path holds 107 bytes
+                "log_level": "ERROR",  # a warning a visit would say that our own notebook is not signed
+                "tornado_settings": {
+                    "compress_response": True,
+                    "allow_remote_access": False,  # no other name may be made to point here
+                    "headers": {"Content-Security-Policy": content_security_policy(settings)},
+                },
+            },
+            "VoilaConfiguration": {
+                "template": "medisync",
+                "allow_template_override": "NO",
+                "allow_theme_override": "NO",
+                "preheat_kernel": True,
+                "default_pool_size": 1,
+                "show_tracebacks": False,
+                "file_allowlist": [],
+                "resources": {
+                    "medisync": {"css": stylesheet() + overview.stylesheet(), "version": __version__},
+                },
+            },
+            "MappingKernelManager": {
+                "cull_idle_timeout": CULL_AFTER_SECONDS,
+                "cull_interval": CULL_LOOK_SECONDS,
+                "cull_connected": False,
+            },
+            "KernelManager": {"transport": "ipc"},  # files of the owner, where TCP could be read by every local user
+            # Six results at once are more than the default lets through, and what it holds back is lost.
+            "ZMQChannelsWebsocketConnection": {"limit_rate": False},
+        }
+    )
+
+
+def content_security_policy(settings: Settings) -> str:
+    """What a page may load: nothing from any other address, and no script but our own files."""
+    sockets = " ".join(f"ws://{host}:{settings.pages_port}" for host in ("127.0.0.1", "localhost"))
+    return "; ".join(
+        [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data:",
+            f"connect-src 'self' {sockets}",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'self'",
+        ]
+    )
+
+
+class Pages(Voila):  # type: ignore[misc,unused-ignore]
+    """Voila over the folder of dashboards; its root is the overview."""
+
+    workspace: Settings
+
+    def init_handlers(self) -> list[Any]:
+        """Ours first: tornado takes the first that fits."""
+        of_voila = [one for one in super().init_handlers() if one[1] is not TornadoVoilaTreeHandler]
+        page = {
+            "template_paths": self.template_paths,
+            "config": self.config,
+            "voila_configuration": self.voila_configuration,
+        }
+        ours = [
+            (rf"/{server.HEALTH_PATH}", HealthHandler),
+            (r"/reports/(r[0-9A-Za-z-]+)", ReportHandler, {"settings_of_workspace": self.workspace}),
+            (r"/()", PageHandler, {**page, "notebook_path": server.OVERVIEW}),
+            (r"/voila/render/(.*)", PageHandler, page),
+        ]
+        return [*ours, *of_voila]
+
+
+class PageHandler(TornadoVoilaHandler):  # type: ignore[misc,unused-ignore]
+    """A page whose script may end its kernel when it is closed: for that it needs the cookie set here."""
+
+    async def get(self, path: str | None = None) -> None:
+        _ = self.xsrf_token  # asking for it sets the cookie
+        await super().get(path)
+
+
+class HealthHandler(tornado.web.RequestHandler):
+    """Whether the server listens."""
+
+    def get(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+        self.write({"status": "ok", "version": __version__})
+
+
+class ReportHandler(JupyterHandler):
+    """The self-contained report of one run."""
+
+    def initialize(self, settings_of_workspace: Settings) -> None:
+        self._workspace = settings_of_workspace
+
+    @tornado.web.authenticated
+    def get(self, run_id: str) -> None:
+        path = overview.report_path(self._workspace, run_id)
+        if not path.is_file():
+            raise tornado.web.HTTPError(404, "There is no report of run %s", run_id)
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.write(path.read_bytes())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C; ``arguments`` are Voila's own options and win over ours."""
+    settings = load_settings()
+    os.environ.update(server.environment(settings))
+    settings.make_folders()
+    Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)
+    pages = Pages(config=configuration(settings))
+    pages.workspace = settings
+    pages.initialize(sys.argv[1:] if arguments is None else arguments)
+    pages.start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""How a page stays live: one task in the page's kernel looks at the lake and sends what changed to the browser.
+
+The HTML of a page is complete without any script. A small script of ours then opens a comm to the kernel, says which
+version of each part it shows, and replaces a part when the kernel sends a newer one. So nothing is lost between
+rendering and connecting, nor while a connection was down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from medisync.dashboards.parts import Part, Source, announcement, slots
+
+log = logging.getLogger(__name__)
+
+TARGET = "medisync.page"
+"""The comm target the page's script opens."""
+
+VIEWER_WAIT_SECONDS = 5.0
+"""How long a kernel that was started ahead tries to reach the server that will tell it of its viewer."""
+
+Send = Callable[[dict[str, Any]], None]
+
+
+class Broadcast:
+    """The newest state of a page and the viewers it is sent to. Holds no thread and no clock."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.trouble: str | None = None
+        self._viewers: dict[str, Send] = {}
+
+    def join(self, viewer: str, send: Send, versions: Mapping[str, str]) -> None:
+        """A viewer that shows ``versions`` (part name to version) gets what it misses, and all that follows."""
+        self._viewers[viewer] = send
+        missing = [part for part in self.parts if versions.get(part.name) != part.version]
+        send(self._message(missing))
+
+    def leave(self, viewer: str) -> None:
+        self._viewers.pop(viewer, None)
+
+    def update(self, parts: Sequence[Part], trouble: str | None = None) -> list[Part]:
+        """Take the newest state; the parts that changed are sent to everybody and returned."""
+        before = {part.name: part.version for part in self.parts}
+        changed = [part for part in parts if before.get(part.name) != part.version]
+        is_same = not changed and [part.name for part in parts] == [part.name for part in self.parts]
+        if is_same and trouble == self.trouble:
+            return []
+        self.parts, self.trouble = list(parts), trouble
+        for send in list(self._viewers.values()):
+            send(self._message(changed))
+        return changed
+
+    def _message(self, changed: Sequence[Part]) -> dict[str, Any]:
+        return {
+            "slots": {slot: [part.name for part in held] for slot, held in slots(self.parts).items()},
+            "parts": {part.name: str(part.element) for part in changed},
+            "says": announcement(changed),
+            "trouble": self.trouble,
+        }
+
+
+class LivePage:
+    """One page in one kernel: ``prepare``, ``wait_for_viewer``, ``show``, ``go_live``, in this order."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.broadcast = Broadcast()
+        self._seen: Hashable = None
+        self._task: asyncio.Task[None] | None = None
+
+    def prepare(self) -> None:
+        """Read everything once, so that the page opens at once when somebody asks for it."""
+        self._take(*self._look())
+
+    def wait_for_viewer(self) -> None:
+        """In a kernel that Voila started ahead: return when somebody opens the page. Elsewhere: return at once."""
+        if os.environ.get("VOILA_PREHEAT") != "True":
+            return
+        from websockets.exceptions import WebSocketException
+        from websockets.sync.client import connect
+
+        port, prefix = os.environ["VOILA_APP_PORT"], os.environ.get("VOILA_SERVER_URL", "/")
+        address = f"ws://127.0.0.1:{port}{prefix}voila/query/{os.environ['VOILA_KERNEL_ID']}"
+        try:
+            with connect(address, open_timeout=VIEWER_WAIT_SECONDS, ping_interval=None, proxy=None) as server:
+                server.recv()
+        except (OSError, WebSocketException) as error:  # then the page is as old as this kernel until it connects
+            log.warning("Not told of a viewer: %s", type(error).__name__)
+
+    def show(self) -> None:
+        """Display the page as it is now: text and pictures, complete without a script."""
+        from IPython.display import HTML, display
+
+        if self.source.signature() != self._seen:
+            self._take(*self._look())
+        display(HTML(self.source.frame(self.broadcast.parts)))
+
+    def go_live(self, *, every_seconds: float) -> None:
+        """From now on send every change to the open page; looks at the lake every ``every_seconds``."""
+        from IPython import get_ipython
+
+        shell = get_ipython()  # type: ignore[no-untyped-call,unused-ignore]
+        shell.kernel.comm_manager.register_target(TARGET, self._opened)
+        self._task = asyncio.get_running_loop().create_task(self._watch(every_seconds))
+
+    async def _watch(self, every_seconds: float) -> None:
+        while True:
+            await asyncio.sleep(every_seconds)
+            try:
+                # Threads, since the lake may be locked or large: the kernel's loop must keep answering the page.
+                if await asyncio.to_thread(self.source.signature) != self._seen or self.broadcast.trouble:
+                    self._take(*await asyncio.to_thread(self._look))
+            except Exception as error:
+                log.exception("The page could not look at the lake.")
+                self.broadcast.update(self.broadcast.parts, f"The data could not be read ({type(error).__name__}).")
+
+    def _look(self) -> tuple[Hashable, list[Part]]:
+        seen = self.source.signature()  # first, so that a commit in between is looked at again
+        return seen, self.source.parts()
+
+    def _take(self, seen: Hashable, parts: list[Part]) -> None:
+        self._seen = seen
+        self.broadcast.update(parts)
+
+    def _opened(self, comm: Any, message: dict[str, Any]) -> None:
+        """The page's script has connected."""
+        comm.on_close(lambda _: self.broadcast.leave(comm.comm_id))
+        comm.on_msg(lambda _: comm.send({"alive": True}))  # it asks whether we are still here
+        self.broadcast.join(comm.comm_id, comm.send, message["content"]["data"].get("versions", {}))

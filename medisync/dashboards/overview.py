@@ -1,0 +1,211 @@
+"""The overview page: data as of, six headlines with a picture each, deliveries. It reads what is published."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from medisync.analyses.contract import Finding, Result
+from medisync.dashboards.parts import Part, slots
+from medisync.errors import MediSyncError
+from medisync.lake import Lake
+from medisync.reports.page import cell, words
+from medisync.runs import registry
+from medisync.runs.published import (
+    DataState,
+    DeliveryLine,
+    Freshness,
+    Published,
+    data_state,
+    published,
+    recent_deliveries,
+)
+from medisync.settings import Settings, project_root
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+REPORTS_PATH = "/reports/"
+"""Where the pages' server serves the reports folder."""
+
+ROWS_ON_A_TILE = 60
+"""A longer table stands in the full report only."""
+
+STATE_WORDS = {
+    Freshness.CURRENT: "Current",
+    Freshness.UPDATING: "Updating",
+    Freshness.STALE: "Out of date",
+    Freshness.FAILED: "Failed",
+    Freshness.NEVER: "No run yet",
+}
+
+FINDING_WORDS = {
+    Finding.SIGNAL: "Beyond chance",
+    Finding.NOTHING: "Nothing beyond chance",
+    Finding.DESCRIPTION: "Description",
+    Finding.TOO_LITTLE: "Too little data to say",
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """All the overview shows, read at one moment. ``trouble`` says in words why something could not be read."""
+
+    shelf: tuple[Published, ...] = ()
+    data: DataState | None = None  # None: there is no lake yet
+    deliveries: tuple[DeliveryLine, ...] = ()
+    reports: frozenset[str] = frozenset()  # run ids whose report is kept
+    trouble: str | None = None
+
+    @property
+    def has_data(self) -> bool:
+        return self.data is not None and self.data.admissions > 0
+
+    @property
+    def last_run_at(self) -> dt.datetime | None:
+        """When the newest result shown here was made, UTC."""
+        return max((one.record.finished_at for one in self.shelf if one.record is not None), default=None)
+
+    def count(self, freshness: Freshness | str) -> int:
+        """How many tiles are in this state."""
+        return sum(one.freshness == freshness for one in self.shelf)
+
+
+class Overview:
+    """The overview of one workspace, as a live page's source."""
+
+    def __init__(self, settings: Settings, *, deliveries: int = 5) -> None:
+        self.settings = settings
+        self.lake = Lake(settings)
+        self.deliveries = deliveries
+        self._results: dict[str, Result] = {}
+        self._snapshot_id: int | None = None
+
+    def signature(self) -> Hashable:
+        """The newest snapshot and the analysis notebooks: a page may change when one of them does."""
+        notebooks = []
+        for path in sorted(self.settings.analyses.glob("*.ipynb")):
+            with contextlib.suppress(FileNotFoundError):  # editors replace files
+                notebooks.append((path.name, path.stat().st_mtime_ns))
+        return self.lake.last_snapshot_id(), tuple(notebooks)
+
+    def parts(self) -> list[Part]:
+        return parts(self.read(), self.settings)
+
+    def frame(self, parts: Sequence[Part]) -> str:
+        return _templates().get_template("overview.html").render(slots=slots(parts))
+
+    def read(self) -> View:
+        """What is published now; an empty view with the reason when the lake cannot be read."""
+        try:
+            return self._read()
+        except MediSyncError as error:
+            return View(trouble=str(error))
+        except Exception as error:  # a damaged lake must not take the page down; its owner finds more in the log
+            return View(trouble=f"The lake could not be read ({type(error).__name__}). Run: medisync doctor")
+
+    def _read(self) -> View:
+        snapshot_id = self.lake.last_snapshot_id()
+        if snapshot_id is None or (self._snapshot_id or 0) > snapshot_id:
+            self.lake.close()  # the lake was removed, or replaced by a younger one
+            self._results.clear()
+        self._snapshot_id = snapshot_id
+        if snapshot_id is None:  # a page never makes a lake
+            return View(shelf=tuple(_without_lake(self.settings)))
+        shelf = tuple(published(self.lake, known=self._results))
+        self._results = {one.record.run_id: one.result for one in shelf if one.record and one.result}
+        shown = {one.record.run_id for one in shelf if one.record} | {one.failed_run_id for one in shelf}
+        return View(
+            shelf=shelf,
+            data=data_state(self.lake),
+            deliveries=tuple(recent_deliveries(self.lake, self.deliveries)),
+            reports=frozenset(run_id for run_id in shown if run_id and report_path(self.settings, run_id).exists()),
+        )
+
+
+def report_path(settings: Settings, run_id: str) -> Path:
+    """The report of a run."""
+    return settings.reports / "runs" / run_id / "report.html"
+
+
+def parts(view: View, settings: Settings) -> list[Part]:
+    """``view`` as the parts of the page; nothing is read here."""
+    made = [
+        Part("data", "head", _render("data.html", view=view)),
+        Part("notice", "head", _render("notice.html", view=view, inbox=_shortest(settings.inbox))),
+    ]
+    if view.deliveries:
+        latest = view.deliveries[0]
+        html = _render("delivery.html", line=latest, label="Latest delivery")
+        made.append(Part("latest-delivery", "head", html, says=f"{_name(latest)}: {latest.status}."))
+    for one in view.shelf:
+        state = STATE_WORDS[one.freshness]
+        html = _render("tile.html", one=one, view=view, data=view.data)
+        made.append(Part(f"tile-{one.analysis}", "tiles", html, says=f"{one.title}: {state}."))
+    for line in view.deliveries:
+        made.append(Part(f"delivery-{line.delivery_id}", "deliveries", _render("delivery.html", line=line)))
+    return made
+
+
+def when(moment: dt.datetime | None, zone: dt.tzinfo | None = None) -> str:
+    """A moment for people, such as ``7 Nov 2024, 10:15 CET``; UTC when it has no zone.
+
+    ``zone`` defaults to the machine's own.
+    """
+    if moment is None:
+        return "never"
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    local = aware.astimezone(zone)
+    return f"{day(local)}, {local:%H:%M %Z}".rstrip()
+
+
+def day(date: dt.date | None) -> str:
+    """A date for people, such as ``7 Nov 2024``."""
+    return "–" if date is None else f"{date.day} {date:%b %Y}"
+
+
+def iso(moment: dt.datetime | dt.date) -> str:
+    """The machine's form of a date or moment, for ``<time datetime>``."""
+    if isinstance(moment, dt.datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).isoformat(timespec="seconds")
+    return moment.isoformat()
+
+
+def stylesheet() -> str:
+    """The overview's own rules, beside those it shares with the reports."""
+    return (TEMPLATES / "overview.css").read_text(encoding="utf-8")
+
+
+def _without_lake(settings: Settings) -> list[Published]:
+    return [Published(one.analysis, one.title, Freshness.NEVER) for one in registry.analyses(settings)]
+
+
+def _shortest(path: Path) -> str:
+    """``path`` from the checkout where it lies in it, else whole; always with a slash at the end."""
+    root = project_root()
+    return f"{path.relative_to(root) if path.is_relative_to(root) else path}/"
+
+
+def _name(line: DeliveryLine) -> str:
+    return line.file_label or f"Delivery {line.delivery_id}"
+
+
+def _render(name: str, **values: object) -> str:
+    return _templates().get_template(name).render(values).strip()
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.filters.update(when=when, day=day, iso=iso, cell=cell, words=words)
+    templates.globals.update(
+        state_words=STATE_WORDS, finding_words=FINDING_WORDS, reports=REPORTS_PATH, rows_on_a_tile=ROWS_ON_A_TILE
+    )
+    return templates

@@ -1,0 +1,67 @@
+"""A live page is made of parts: pieces of HTML that are replaced one by one, when their content changes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from markupsafe import Markup
+
+ANNOUNCED_AT_ONCE = 3
+"""So many changes are read out one by one; of more, only the number is told."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of a page. ``html`` is trusted: whoever makes it escapes what comes from outside."""
+
+    name: str  # unique on the page
+    slot: str  # the place it stands in; a slot holds its parts in order
+    html: str
+    says: str = ""  # what is announced when it changes; nothing for ""
+
+    @functools.cached_property
+    def version(self) -> str:
+        """A short hash of the content, by which an open page tells whether it shows this one."""
+        return hashlib.sha256(self.html.encode()).hexdigest()[:16]
+
+    @property
+    def element(self) -> Markup:
+        """The part with its frame, as the page holds it."""
+        return Markup('<div class="part" data-part="{}" data-version="{}">{}</div>').format(
+            self.name,
+            self.version,
+            Markup(self.html),  # noqa: S704 - see above
+        )
+
+
+class Source(Protocol):
+    """What a live page shows. Both methods may be called from any thread, one at a time."""
+
+    def signature(self) -> Hashable:
+        """Cheap to ask many times a second; another value when ``parts`` may have changed."""
+
+    def parts(self) -> list[Part]:
+        """The page as it should look now. Faults are shown on the page, not raised."""
+
+    def frame(self, parts: Sequence[Part]) -> str:
+        """The page's HTML with ``parts`` in their slots."""
+
+
+def slots(parts: Iterable[Part]) -> dict[str, list[Part]]:
+    """The parts of each slot, in order."""
+    filled: dict[str, list[Part]] = {}
+    for part in parts:
+        filled.setdefault(part.slot, []).append(part)
+    return filled
+
+
+def announcement(changed: Sequence[Part]) -> str:
+    """What changed, in words."""
+    said = [part.says for part in changed if part.says]
+    if len(said) <= ANNOUNCED_AT_ONCE:
+        return " ".join(said)
+    return f"{len(said)} parts of this page changed."

@@ -1,0 +1,166 @@
+// Keeps an open page live: says to its kernel which version of each part it shows, and puts newer ones in their place.
+"use strict";
+
+(() => {
+  const content = document.getElementById("content");
+  if (!content) return;
+  const { kernel, base } = content.dataset;
+  const connection = document.getElementById("connection");
+  const said = document.getElementById("said");
+
+  const PING_MS = 20_000; // how often we ask the kernel whether it is still there
+  const ANSWER_MS = 10_000; // and how long it may take to answer
+  const RETRY_MS = 2_000;
+  const RELOAD_PAUSE_MS = 20_000; // a page that is broken must not reload itself without end
+
+  let socket = null;
+  let comm = null;
+  let lostAt = null;
+  let pingTimer = 0;
+  let answerTimer = 0;
+  let isLeaving = false;
+
+  const id = () =>
+    crypto.randomUUID ? crypto.randomUUID() : [...crypto.getRandomValues(new Uint32Array(4))].join("-");
+  const session = id();
+  const clock = (date) => date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const tell = (state, words) => {
+    connection.dataset.state = state;
+    if (connection.textContent !== words) connection.textContent = words;
+  };
+
+  function send(type, fields) {
+    const header = {
+      msg_id: id(), session, username: "", version: "5.3", msg_type: type, date: new Date().toISOString(),
+    };
+    socket.send(JSON.stringify({
+      header, parent_header: {}, metadata: {}, channel: "shell", buffers: [], content: { comm_id: comm, ...fields },
+    }));
+  }
+
+  function connect() {
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    socket = new WebSocket(`${scheme}://${location.host}${base}api/kernels/${kernel}/channels?session_id=${session}`);
+    socket.onopen = () => {
+      comm = id();
+      const shown = [...content.querySelectorAll("[data-part]")];
+      const versions = Object.fromEntries(shown.map((part) => [part.dataset.part, part.dataset.version]));
+      send("comm_open", { target_name: "medisync.page", data: { versions } });
+      expectAnswer();
+    };
+    socket.onmessage = (event) => receive(JSON.parse(event.data));
+    socket.onclose = lost;
+  }
+
+  function receive(message) {
+    const type = message.header.msg_type;
+    if (type === "status" && ["dead", "restarting", "autorestarting"].includes(message.content.execution_state)) {
+      socket.close();
+    } else if (message.content && message.content.comm_id === comm) {
+      if (type === "comm_close") socket.close();
+      if (type === "comm_msg") answered(message.content.data);
+    }
+  }
+
+  function answered(data) {
+    clearTimeout(answerTimer);
+    lostAt = null;
+    if (data.slots) {
+      show(data);
+      tell(data.trouble ? "lost" : "live", data.trouble || "Live: this page changes by itself");
+    }
+    clearTimeout(pingTimer);
+    pingTimer = setTimeout(() => {
+      if (socket.readyState !== WebSocket.OPEN) return;
+      send("comm_msg", { data: { ping: true } });
+      expectAnswer();
+    }, PING_MS);
+  }
+
+  function expectAnswer() {
+    clearTimeout(answerTimer);
+    answerTimer = setTimeout(() => socket.close(), ANSWER_MS);
+  }
+
+  function show({ slots, parts, says }) {
+    const fresh = new Map(Object.entries(parts).map(([name, html]) => [name, element(html)]));
+    for (const slot of content.querySelectorAll("[data-slot]")) {
+      const names = slots[slot.dataset.slot] || [];
+      const held = new Map([...slot.children].map((part) => [part.dataset.part, part]));
+      for (const [name, part] of held) if (!names.includes(name)) part.remove();
+      names.forEach((name, place) => {
+        const old = held.get(name);
+        const part = fresh.get(name) || old;
+        if (!part) return;
+        if (old && part !== old) replace(old, part);
+        if (slot.children[place] !== part) slot.insertBefore(part, slot.children[place] || null);
+        if (part !== old) part.classList.add("changed");
+      });
+    }
+    if (says) said.textContent = `${clock(new Date())} ${says}`;
+  }
+
+  function element(html) {
+    const holder = document.createElement("template");
+    holder.innerHTML = html;
+    return holder.content.firstElementChild;
+  }
+
+  // What the viewer did with the old part stays: opened details, scrolled pictures, the focus.
+  function replace(old, part) {
+    for (const one of old.querySelectorAll("details[open][data-keep]")) {
+      const same = part.querySelector(`details[data-keep="${one.dataset.keep}"]`);
+      if (same) same.open = true;
+    }
+    const stops = "a[href], summary, [tabindex]";
+    const focused = [...old.querySelectorAll(stops)].indexOf(document.activeElement);
+    const scrolled = [...old.querySelectorAll("[tabindex]")].map((one) => [one.scrollLeft, one.scrollTop]);
+    old.replaceWith(part);
+    part.querySelectorAll("[tabindex]").forEach((one, place) => {
+      if (scrolled[place]) [one.scrollLeft, one.scrollTop] = scrolled[place];
+    });
+    const target = focused >= 0 && part.querySelectorAll(stops)[focused];
+    if (target) target.focus({ preventScroll: true });
+  }
+
+  function lost() {
+    clearTimeout(pingTimer);
+    clearTimeout(answerTimer);
+    if (isLeaving) return;
+    lostAt = lostAt || new Date();
+    tell("lost", `Connection lost at ${clock(lostAt)}: what you see is from before. Trying again`);
+    setTimeout(recover, RETRY_MS);
+  }
+
+  async function recover() {
+    try {
+      const answer = await fetch(`${base}api/kernels/${kernel}`, { cache: "no-store" });
+      if (answer.ok) return connect();
+      if (answer.status === 404) return reload();
+    } catch {
+      // the server is away
+    }
+    setTimeout(recover, RETRY_MS);
+  }
+
+  function reload() {
+    const wait = Number(sessionStorage.getItem("medisync-reloaded") || 0) + RELOAD_PAUSE_MS - Date.now();
+    setTimeout(() => {
+      sessionStorage.setItem("medisync-reloaded", String(Date.now()));
+      location.reload();
+    }, Math.max(0, wait));
+  }
+
+  addEventListener("pagehide", () => {
+    isLeaving = true;
+    const form = new FormData();
+    form.append("_xsrf", (document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) || [])[1] || "");
+    navigator.sendBeacon(`${base}voila/api/shutdown/${kernel}`, form);
+    if (socket) socket.close();
+  });
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload(); // back from the browser's cache: the kernel is gone
+  });
+
+  if (kernel) connect();
+})();
