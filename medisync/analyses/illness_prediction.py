@@ -41,7 +41,8 @@ FACTOR_LABELS: dict[str, str] = {
     "site": "site",
 }
 OTHER = "Other"
-STRENGTHS = ((0.1, "negligible"), (0.3, "weak"), (0.5, "moderate"), (np.inf, "strong"))
+NEGLIGIBLE_W = 0.1
+STRENGTHS = ((NEGLIGIBLE_W, "negligible"), (0.3, "weak"), (0.5, "moderate"), (np.inf, "strong"))
 """Cohen (1988), section 7.2, for w = V sqrt(min(r, c) - 1)."""
 
 NOT_A_PREDICTION = (
@@ -270,7 +271,8 @@ def _ordered_levels(factor: str, levels: list[str], params: Params) -> list[str]
 
 def _row(one: _Tested, p_adjusted: float, alpha: float) -> dict[str, object]:
     a = one.association
-    w = a.cramers_v * np.sqrt(max(1, min(len(one.conditions), len(one.levels)) - 1))
+    scale = np.sqrt(max(1, min(len(one.conditions), len(one.levels)) - 1))
+    w = a.cramers_v * scale
     strength = next(name for limit, name in STRENGTHS if w < limit) if np.isfinite(w) else "not tested"
     if a.method == "none":
         verdict = "not tested: fewer than two groups"
@@ -294,6 +296,7 @@ def _row(one: _Tested, p_adjusted: float, alpha: float) -> dict[str, object]:
         "cramers_v": a.cramers_v,
         "cramers_v_low": a.cramers_v_low,
         "cramers_v_high": a.cramers_v_high,
+        "w_high": a.cramers_v_high * scale,
         "strength": strength,
         "verdict": verdict,
     }
@@ -333,10 +336,15 @@ def _headline(
         return "Too little is recorded to compare conditions between groups of patients.", Finding.TOO_LITTLE
     names = listed([str(name) for name in usable["label"]], most=9)
     if found.empty:
+        strongest = float(usable["cramers_v_high"].max())
+        limit = (
+            f"whatever association there is is negligible (Cramér's V below {strongest:.2f})"
+            if (usable["w_high"] < NEGLIGIBLE_W).all()
+            else f"but with so few cases one up to Cramér's V {strongest:.2f} may go unseen"
+        )
         text = (
-            f"Conditions do not differ between groups of patients: none of the {counted(len(usable), 'factor')} "
-            f"looked at ({names}) is associated with the condition beyond chance "
-            f"({probability(float(usable['p_adjusted'].min()))} for the closest, after correction)."
+            f"None of {counted(len(usable), 'factor')} ({names}) goes together with the condition beyond chance "
+            f"({probability(float(usable['p_adjusted'].min()))} for the closest, after correction); {limit}."
         )
         return text, Finding.NOTHING
     if relevant.empty:

@@ -283,13 +283,19 @@ def _headline(
     if tested.empty:
         return f"{described}; too little is recorded to compare with the {months} before.", Finding.TOO_LITTLE
     if changed.empty:
-        largest = float(tested["standardised_difference"].abs().max())
-        reason = (
-            "beyond chance"
-            if (tested["verdict"] == "no change beyond chance").all()
-            else f"by more than a negligible amount (largest standardised difference {largest:.2f})"
-        )
-        return f"{described}; nothing about the patients changed {reason} from the {months} before.", Finding.NOTHING
+        largest = float(tested[["low", "high"]].abs().to_numpy().max())
+        if (tested["verdict"] == "negligible change").any():
+            reason = "nothing changed by more than a negligible amount"
+        elif largest < NEGLIGIBLE:
+            reason = (
+                f"nothing changed beyond chance, and any difference is negligible (standardised, below {largest:.2f})"
+            )
+        else:
+            reason = (
+                f"nothing changed beyond chance, but with so few patients a standardised difference of {largest:.2f} "
+                f"may go unseen"
+            )
+        return f"{described}; compared with the {months} before, {reason}.", Finding.NOTHING
     names = listed([str(name) for name in changed["characteristic"]])
     text = f"{described}; compared with the {months} before, {names} changed"
     ages = changed[changed["characteristic"] == "mean age"]

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from medisync.analyses.clinical_sql import known
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
-from medisync.analyses.phrases import counted, listed, probability, signed_percent
+from medisync.analyses.phrases import counted, listed, signed_percent
 from medisync.errors import NoDataError
 from medisync.stats.age_bands import UNKNOWN
 from medisync.stats.multiplicity import adjust_benjamini_hochberg
@@ -286,8 +286,7 @@ def _headline(calendar: _Calendar, ranks: pd.DataFrame, changes: pd.DataFrame, p
     week = _iso_name(calendar.mondays[np.flatnonzero(calendar.complete)[-1]])
     top = ranks[(ranks["week"] == week) & (ranks["rank"] == 1)]
     leader = (
-        f"Most frequent in week {week}: {listed([str(name) for name in top['condition']])} "
-        f"({int(top['cases'].iloc[0]):,} admissions{' each' if len(top) > 1 else ''})"
+        f"Most frequent in week {week}: {_leader(calendar, top, changes, params)}"
         if len(top)
         else f"No condition was recorded in week {week}"
     )
@@ -315,12 +314,29 @@ def _headline(calendar: _Calendar, ranks: pd.DataFrame, changes: pd.DataFrame, p
     p_values = changes[["p_adjusted_trend", "p_adjusted_to_mean", "p_adjusted_to_last_year"]].to_numpy(np.float64)
     if np.isnan(p_values).all():
         return f"{leader}; too few weeks to tell a trend.", Finding.TOO_LITTLE
+    trends = changes[["trend_low", "trend_high"]].abs().to_numpy(np.float64)
+    largest = f" (any trend lies within ±{np.nanmax(trends):.0f} % a year)" if np.isfinite(trends).any() else ""
     text = (
-        f"{leader}, but ranks change by chance: none of {counted(len(changes), 'condition')} is rising or falling, "
-        f"and last week lies within chance of the weeks before and of last year "
-        f"({probability(float(np.nanmin(p_values)))} for the closest, after correction)."
+        f"{leader}; none of {counted(len(changes), 'condition')} is rising or falling beyond chance{largest}, "
+        f"and none is out of line with the weeks before or with last year."
     )
     return text, Finding.NOTHING
+
+
+def _leader(calendar: _Calendar, top: pd.DataFrame, changes: pd.DataFrame, params: Params) -> str:
+    """The first of the last complete week, and whether its lead is more than chance."""
+    first, cases = [str(name) for name in top["condition"]], int(top["cases"].iloc[0])
+    if len(first) > 1:
+        return f"{listed(first)} ({cases:,} admissions each)"
+    last = calendar.cases[np.flatnonzero(calendar.complete)[-1]]
+    others = [(count, name) for count, name in zip(last, calendar.conditions, strict=True) if name != first[0]]
+    if not others or max(others)[0] == 0:
+        return f"{first[0]} ({counted(cases, 'admission')})"
+    runner_up, second = max(others)
+    dispersion = max(1.0, float(changes["dispersion"].max())) if changes["dispersion"].notna().any() else 1.0
+    ahead = float(compare_rates(cases, runner_up, dispersion=dispersion).p_value) <= params.alpha
+    lead = f"clearly ahead of {second}" if ahead else f"its lead over {second} is within chance"
+    return f"{first[0]} ({counted(cases, 'admission')}, {lead})"
 
 
 def _warnings(inputs: Inputs, calendar: _Calendar, changes: pd.DataFrame | None) -> tuple[str, ...]:

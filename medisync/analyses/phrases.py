@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -24,7 +25,9 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def signed_percent(change: float) -> str:
-    """``+12 %`` for 0.12, with a true minus sign; no sign on a rounded zero."""
+    """``+12 %`` for 0.12, with a true minus sign; no sign on a rounded zero; ``from none`` for infinity."""
+    if not math.isfinite(change):
+        return "from none"
     rounded = round(100 * change)
     return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded)} %"
 
@@ -32,8 +35,3 @@ def signed_percent(change: float) -> str:
 def probability(p_value: float) -> str:
     """``p = 0.03``; ``p < 0.001`` below that."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2f}" if p_value >= 0.095 else f"p = {p_value:.3f}"
-
-
-def one_in(number: int, total: int) -> str:
-    """``12 of 400``."""
-    return f"{number:,} of {total:,}"

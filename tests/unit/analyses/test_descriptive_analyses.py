@@ -63,7 +63,7 @@ def test_headline_is_one_plain_sentence_without_jargon_of_the_house(analysis: Mo
     headline = analysis.compute(analysis.load(lake, params), params).headline
     assert headline.endswith(".")
     assert headline[0].isupper() or headline[0].isdigit()
-    for word in ("nan", "None", "_", "  "):
+    for word in ("nan", " None", "_", "  "):
         assert word not in headline
 
 

@@ -156,3 +156,23 @@ def test_no_admission_is_no_data() -> None:
 def test_wrong_parameters_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ParameterError):
         analysis.Params.checked(values)
+
+
+@pytest.mark.parametrize(
+    ("last_week", "text"),
+    [
+        ({"a": 39, "b": 36}, "a (39 admissions, its lead over b is within chance)"),
+        ({"a": 90, "b": 36}, "a (90 admissions, clearly ahead of b)"),
+        ({"a": 36, "b": 36}, "a and b (36 admissions each)"),
+        ({"a": 36}, "a (36 admissions)"),
+    ],
+)
+def test_the_lead_of_the_first_is_judged(last_week: dict[str, int], text: str) -> None:
+    frame = _admissions({"2024-W01": {"a": 9}, "2024-W02": {"a": 9}, "2024-W03": last_week}, day=6)
+    assert text in _run(frame).headline
+
+
+def test_a_condition_never_seen_before_is_reported() -> None:
+    cases = {f"2023-W{n:02d}": {"a": 30} for n in range(1, 40)}
+    headline = _run(_admissions(cases | {"2023-W40": {"a": 30, "new": 25}}, day=6)).headline
+    assert "new above the 8 weeks before (from none)" in headline
