@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, Scalar, SnapshotReader, Table
+from medisync.analyses.patient_volume_figures import NOUN, census_figure, volume_figure, whole
 from medisync.errors import NoDataError
 from medisync.stats.accuracy_test import Verdict
-from medisync.stats.forecasting import Accuracy, Forecast, forecast_panel
-from medisync.stats.series import Panel, SeriesFlag, regular_panel
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from medisync.stats.census import (
+    LONGEST_STAY_NIGHTS,
+    Census,
+    daily_admission_paths,
+    expected_census,
+    stay_survival,
+)
+from medisync.stats.forecasting import Accuracy, Forecast, forecast_panel, quantile_names
+from medisync.stats.intervals import sample_paths
+from medisync.stats.series import Panel, SeriesFlag, period_end, regular_panel
 
 ANALYSIS = "patient_volume_prediction"
 TITLE = "Patient volume prediction"
 
-NOUN = {"daily": "day", "weekly": "week", "monthly": "month"}
-PERIODS_DRAWN = {"daily": 182, "weekly": 104, "monthly": 60}
+CENSUS_DAYS = 56
+"""Days the census looks ahead at most."""
+CENSUS_PATHS = 500
 
 METHOD_NAMES = {
     "mean": "mean of the history",
@@ -36,6 +44,7 @@ METHOD_NAMES = {
     "autoregression": "autoregression with harmonics",
     "wide_combination": "mean of combination and autoregression",
     "count_regression": "negative-binomial regression with harmonics",
+    "sarima": "seasonal ARIMA",
     "daily_regression": "regression on weekday, time of year and holidays",
 }
 
@@ -49,14 +58,18 @@ class Params(AnalysisParams):
     method: Literal[
         "auto", "mean", "seasonal_naive", "theta", "smoothing", "combination", "autoregression", "daily_regression"
     ] = Field("auto", description="forecasting method; auto: the one with the smallest error in the backtest")
+    beds: int | None = Field(None, ge=0, le=100_000, description="beds there are; None: do not compare with the census")
+    seed: int = Field(20240507, ge=0, description="seed of the sample paths of the census")
 
 
 @dataclass(frozen=True)
 class Inputs:
     """``daily`` has columns ``day, admissions``: the days with admissions, in order. ``reporting_days`` are the days on
-    which the sources of these admissions sent any, ``first_day`` and ``last_day`` the first and last of them."""
+    which the sources of these admissions sent any, ``first_day`` and ``last_day`` the first and last of them. ``stays``
+    has ``nights, ended, stays``: how long stays had lasted by the last day, and whether they were over."""
 
     daily: pd.DataFrame
+    stays: pd.DataFrame
     reporting_days: tuple[dt.date, ...]
     first_day: dt.date
     last_day: dt.date
@@ -90,13 +103,27 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
             values,
         )["day"]
     days = tuple(one.date() for one in pd.to_datetime(reporting))
-    return Inputs(daily=daily, reporting_days=days, first_day=days[0], last_day=days[-1])
+    stays = snapshot.query(
+        f"""
+        SELECT least(date_diff('day', CAST(admitted_at AS DATE),
+                               CASE WHEN ended THEN CAST(discharged_at AS DATE) ELSE last_day END), 366) AS nights,
+               ended, count(*) AS stays
+        FROM (SELECT *, DATE '{days[-1].isoformat()}' AS last_day,
+                     coalesce(CAST(discharged_at AS DATE) <= DATE '{days[-1].isoformat()}', FALSE) AS ended
+              FROM clinical.admissions {where})
+        WHERE discharged_at IS NULL OR CAST(discharged_at AS DATE) >= CAST(admitted_at AS DATE)
+        GROUP BY nights, ended ORDER BY nights, ended
+        """,
+        values,
+    )
+    return Inputs(daily=daily, stays=stays, reporting_days=days, first_day=days[0], last_day=days[-1])
 
 
 def compute(inputs: Inputs, params: Params) -> Result:
     """Forecast, score past forecasts of the same kind, and say what it amounts to."""
     panel = volume_panel(inputs, params)
     forecast = forecast_panel(panel, params.horizon, method=params.method)
+    census = bed_census(inputs, params, forecast)
     first, accuracy = forecast.frame().iloc[0], forecast.accuracy
     known = int((panel.values == panel.values).sum())
     metrics: dict[str, Scalar] = {
@@ -120,6 +147,21 @@ def compute(inputs: Inputs, params: Params) -> Result:
         "horizon": params.horizon,
         "frequency": params.frequency,
     }
+    tables = {
+        "history": Table.from_frame("Admissions per period", _history_table(panel)),
+        "forecast": Table.from_frame("Forecast with 50, 80 and 95 % intervals", _forecast_table(forecast)),
+        "accuracy": Table.from_frame("Past forecasts, scored", _accuracy_table(forecast)),
+    }
+    if census is not None:
+        tables["census"] = Table.from_frame("Occupied beds at midnight", _census_table(census, inputs.last_day))
+        metrics |= {
+            "beds": params.beds,
+            "beds_occupied_now": int(_present(inputs)["stays"].sum()),
+            "beds_occupied_highest_mean": _rounded(float(census.mean.max())),
+            "probability_more_beds_needed_percent": None
+            if census.exceeding_any is None
+            else _rounded(100 * census.exceeding_any),
+        }
     return Result(
         analysis=ANALYSIS,
         title=TITLE if params.site is None else f"{TITLE}: {params.site}",
@@ -128,11 +170,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
         data_from=inputs.first_day,
         data_until=inputs.last_day,
         metrics=metrics,
-        tables={
-            "history": Table.from_frame("Admissions per period", _history_table(panel)),
-            "forecast": Table.from_frame("Forecast with 50, 80 and 95 % intervals", _forecast_table(forecast)),
-            "accuracy": Table.from_frame("Past forecasts, scored", _accuracy_table(forecast)),
-        },
+        tables=tables,
         warnings=_warnings(panel, forecast),
     )
 
@@ -153,6 +191,40 @@ def volume_panel(inputs: Inputs, params: Params) -> Panel:
     )
 
 
+def bed_census(inputs: Inputs, params: Params, forecast: Forecast) -> Census | None:
+    """Occupied beds on the days after the last one; None if no stay has ended or nothing can be forecast.
+
+    Patients who have been in for more than a year are taken for records that were never closed.
+    """
+    ended = inputs.stays["ended"].to_numpy(dtype=bool)
+    if not inputs.stays["stays"][ended].sum() or pd.isna(forecast.median).any():
+        return None
+    survival = stay_survival(inputs.stays["nights"].tolist(), ended.tolist(), inputs.stays["stays"].tolist())
+    rng = np.random.default_rng(params.seed)
+    ends = [period_end(start, params.frequency) for start in forecast.periods]
+    days = [(end - start).days + 1 for start, end in zip(forecast.periods, ends, strict=True)]
+    paths = sample_paths(forecast.errors, forecast.quantiles, CENSUS_PATHS, rng)[0]
+    first = (pd.Timestamp(inputs.last_day) - forecast.periods[0]).days + 1
+    admissions = daily_admission_paths(paths, days, rng)[:, max(first, 0) :][:, :CENSUS_DAYS]
+    if not admissions.shape[1]:
+        return None
+    present = _present(inputs)
+    return expected_census(
+        admissions,
+        survival,
+        present["nights"].to_numpy(),
+        rng,
+        in_now=present["stays"].to_numpy(),
+        beds=params.beds,
+    )
+
+
+def _present(inputs: Inputs) -> pd.DataFrame:
+    """Patients in at midnight of the last day, by nights so far."""
+    stays = inputs.stays
+    return stays[~stays["ended"].astype(bool) & (stays["nights"] <= LONGEST_STAY_NIGHTS)]
+
+
 def headline(forecast: Forecast, params: Params) -> str:
     """One sentence a head nurse understands and a statistician signs."""
     noun, steps = NOUN[params.frequency], len(forecast.periods)
@@ -161,73 +233,33 @@ def headline(forecast: Forecast, params: Params) -> str:
     verdict = accuracy.verdicts[0]
     middle = table.iloc[(steps - 1) // 2]
     ahead = f"the next {noun}" if steps == 1 else f"each of the next {steps} {noun}s"
-    span = f"80 % interval {_whole(middle['lower_80'])} to {_whole(middle['upper_80'])}"
+    span = f"80 % interval {whole(middle['lower_80'])} to {whole(middle['upper_80'])}"
     origins = len(forecast.past.origins)
     if verdict is Verdict.UNTESTED:
-        return f"About {_whole(middle['median'])} admissions for {ahead}, but there is too little history to test this."
+        return f"About {whole(middle['median'])} admissions for {ahead}, but there is too little history to test this."
     if verdict is Verdict.NO_BETTER:
-        what = "The mean" if forecast.method == "mean" else f"About {_whole(middle['median'])} admissions"
+        what = "The mean" if forecast.method == "mean" else f"About {whole(middle['median'])} admissions"
         if forecast.method == "mean":
             return (
-                f"Plan with the mean, about {_whole(middle['median'])} admissions for {ahead} ({span}): in "
+                f"Plan with the mean, about {whole(middle['median'])} admissions for {ahead} ({span}): in "
                 f"{origins} past forecasts nothing did better, so there is no trend or season to plan by."
             )
         return f"{what} for {ahead} ({span}), but in {origins} past forecasts this method was no better than the mean."
     low, high = table["median"].min(), table["median"].max()
-    figure = _whole(low) if _whole(low) == _whole(high) else f"{_whole(low)} to {_whole(high)}"
+    figure = whole(low) if whole(low) == whole(high) else f"{whole(low)} to {whole(high)}"
     return (
-        f"Expect {figure} admissions in {ahead} (80 % interval for the first: {_whole(table['lower_80'].iloc[0])} to "
-        f"{_whole(table['upper_80'].iloc[0])}); in {origins} past forecasts the error was "
+        f"Expect {figure} admissions in {ahead} (80 % interval for the first: {whole(table['lower_80'].iloc[0])} to "
+        f"{whole(table['upper_80'].iloc[0])}); in {origins} past forecasts the error was "
         f"{accuracy.skill_mean_percent[0]:.0f} % smaller than the mean's."
     )
 
 
 def figures(result: Result) -> list[Figure]:
-    """The fan chart: recent history, the forecast and its intervals."""
-    from medisync.analyses.figures import ACCENT, CALM, INK, as_figure, canvas
-
-    noun = NOUN[str(result.metrics["frequency"])]
-    history, forecast = result.frame("history"), result.frame("forecast")
-    history["period"], forecast["period"] = pd.to_datetime(history["period"]), pd.to_datetime(forecast["period"])
-    recent = history.tail(PERIODS_DRAWN[str(result.metrics["frequency"])])
-    drawing, axes = canvas(7.2, 3.8)
-    axes.plot(recent["period"], recent["admissions"], color=INK, linewidth=1.2, label="admitted")
-    for width, alpha in ((95, 0.16), (80, 0.26), (50, 0.42)):
-        axes.fill_between(
-            forecast["period"],
-            forecast[f"lower_{width}"],
-            forecast[f"upper_{width}"],
-            color=ACCENT,
-            alpha=alpha,
-            linewidth=0,
-            label=f"{width} % interval",
-        )
-    axes.plot(forecast["period"], forecast["median"], color=ACCENT, marker="o", markersize=3, label="forecast")
-    mean = result.metrics[f"mean_per_{noun}"]
-    if isinstance(mean, (int, float)):
-        axes.axhline(mean, color=CALM, linewidth=1, linestyle=(0, (4, 3)), label="mean of the history")
-    _finish(axes, noun, float(max(recent["admissions"].max(), forecast["upper_95"].max())))
-    first, last = forecast.iloc[0], forecast.iloc[-1]
-    alt = (
-        f"Line chart of admissions per {noun}, followed by a forecast of {len(forecast)} {noun}s from "
-        f"{first['period'].date()} to {last['period'].date()}: first {_whole(first['median'])} (95 % interval "
-        f"{_whole(first['lower_95'])} to {_whole(first['upper_95'])}), last {_whole(last['median'])} (95 % interval "
-        f"{_whole(last['lower_95'])} to {_whole(last['upper_95'])})."
-    )
-    title = f"Admissions per {noun} and forecast"
-    return [as_figure(drawing, name="volume_forecast", title=title, alt=alt, table="forecast")]
-
-
-def _finish(axes: Axes, noun: str, highest: float) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(minticks=4, maxticks=8)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.set_ylim(0, max(highest * 1.08, 1.0))
-    axes.set_ylabel(f"admissions per {noun}")
-    axes.margins(x=0.01)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncol=6, fontsize=8, columnspacing=1.2, handlelength=1.4)
+    """The forecast after recent history, and the census where there is one."""
+    drawn = [volume_figure(result)]
+    if "census" in result.tables:
+        drawn.append(census_figure(result))
+    return drawn
 
 
 _FINDINGS = {
@@ -268,6 +300,16 @@ def _forecast_table(forecast: Forecast) -> pd.DataFrame:
     return table.assign(**{name: table[name].astype(float).round(2) for name in numbers})
 
 
+def _census_table(census: Census, last_day: dt.date) -> pd.DataFrame:
+    days = pd.date_range(pd.Timestamp(last_day) + pd.Timedelta(days=1), periods=len(census.mean))
+    table = pd.DataFrame({"day": days, "mean": census.mean.round(1)})
+    for i, name in enumerate(quantile_names(census.levels)):
+        table[name] = census.quantiles[:, i].round(1)
+    if census.exceeding is not None:
+        table["probability_more_than_beds_percent"] = (100 * census.exceeding).round(1)
+    return table
+
+
 def _accuracy_table(forecast: Forecast) -> pd.DataFrame:
     rows: list[dict[str, Any]] = [_accuracy_row(one, one.method == forecast.method) for one in _ordered(forecast)]
     return pd.DataFrame(rows)
@@ -292,10 +334,3 @@ def _accuracy_row(one: Accuracy, used: bool) -> dict[str, Any]:
 
 def _rounded(value: float, digits: int = 1) -> float | None:
     return round(float(value), digits) if value == value else None
-
-
-def _whole(value: float) -> str:
-    """A number of admissions for a sentence: whole, with one digit below 10."""
-    if value != value:
-        return "an unknown number of"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"

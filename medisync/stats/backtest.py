@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from medisync.errors import ParameterError
 from medisync.stats.combination import candidate_forecasts
+from medisync.stats.sarima import SarimaOrder
 from medisync.stats.scores import naive_scale
 from medisync.stats.series import SHORTEST_HISTORY, Panel, checked_horizon
 
@@ -48,6 +49,7 @@ def backtest(
     methods: Iterable[str] = ("combination", "mean", "seasonal_naive"),
     origins: int = ORIGINS,
     step: int = 1,
+    orders: Mapping[str, SarimaOrder] | None = None,
 ) -> Backtest:
     """Forecast ``panel`` again from up to ``origins`` past origins ``step`` periods apart.
 
@@ -66,7 +68,7 @@ def backtest(
         ahead = panel.values[:, origin : origin + horizon]
         truth[:, j, : ahead.shape[1]] = ahead
         scale[:, j] = naive_scale(panel.values[:, :origin], panel.season)
-    forecasts = candidate_forecasts(panel, horizon, methods, origins=at)
+    forecasts = candidate_forecasts(panel, horizon, methods, origins=at, orders=orders)
     return Backtest(origins=at, step=step, horizon=horizon, truth=truth, forecasts=forecasts, scale=scale)
 
 

@@ -13,7 +13,7 @@ the same code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +24,7 @@ from medisync.stats.autoregression import autoregression_forecasts
 from medisync.stats.baselines import last_value_forecast, mean_forecast, seasonal_naive_forecast
 from medisync.stats.counts import count_regression_forecast
 from medisync.stats.daily import daily_regression_forecasts
+from medisync.stats.sarima import SarimaOrder, sarima_forecasts
 from medisync.stats.series import LONGEST_HISTORY, SHORTEST_HISTORY, Panel, SeriesFlag, checked_horizon
 from medisync.stats.smoothing import smoothing_forecast
 from medisync.stats.theta import theta_forecast
@@ -42,6 +43,7 @@ Method = Literal[
     "wide_combination",
     "count_regression",
     "daily_regression",
+    "sarima",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
 COMPONENTS: tuple[Method, ...] = ("theta", "theta_sqrt", "smoothing", "smoothing_sqrt")
@@ -92,11 +94,13 @@ def candidate_forecasts(
     methods: Iterable[str] = ("combination",),
     *,
     origins: NDArray[np.intp] | None = None,
+    orders: Mapping[str, SarimaOrder] | None = None,
 ) -> dict[str, Floats]:
     """Point forecasts (n, k, horizon), at least 0, by method, from each of ``origins`` (k,).
 
     An origin is a number of known periods of ``panel``, increasing; without any, the one origin is the end. A series
     with fewer than eight observations before an origin gets their mean under every method, without any NaN.
+    ``sarima`` needs ``orders`` by id; a series that has none, or too little history for it, gets the combination.
     """
     horizon, wanted = checked_horizon(horizon), checked_methods(methods)
     n, length = panel.values.shape
@@ -109,6 +113,7 @@ def candidate_forecasts(
     average = mean_forecast(rows, panel.season, horizon)
     short = (np.isfinite(rows).sum(axis=1) < SHORTEST_HISTORY)[:, None]
     parts = {*wanted, *(("combination", "autoregression") if "wide_combination" in wanted else ())}
+    parts |= {"combination"} if "sarima" in parts else set()
     parts |= set(COMPONENTS) if "combination" in parts else set()
     # Columns no origin may look back to are cut; the rest of the panel moves with its calendar.
     cut = max(0, int(at[0]) - longest)
@@ -128,7 +133,21 @@ def candidate_forecasts(
         made["combination"] = np.mean([made[name] for name in COMPONENTS], axis=0)
     if "wide_combination" in parts:
         made["wide_combination"] = (np.sqrt(made["combination"]) + np.sqrt(made["autoregression"])) ** 2 / 4
+    if "sarima" in parts:
+        own = _by_order(values, panel.ids, orders or {}, horizon, at - cut).reshape(-1, horizon)
+        made["sarima"] = np.where(np.isfinite(own), own, made["combination"])
     return {name: made[name].reshape(n, len(at), horizon) for name in wanted}
+
+
+def _by_order(
+    values: Floats, ids: tuple[str, ...], orders: Mapping[str, SarimaOrder], horizon: int, origins: NDArray[np.intp]
+) -> Floats:
+    """SARIMA forecasts (n, k, horizon), NaN for series without an order."""
+    result = np.full((len(values), len(origins), horizon), np.nan)
+    for i, name in enumerate(ids):
+        if name in orders:
+            result[i] = sarima_forecasts(values[i], orders[name], horizon, origins)
+    return result
 
 
 def histories_until(values: Floats, origins: NDArray[np.intp], longest: int) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from medisync.stats.accuracy_test import AccuracyTest, Verdict, diebold_mariano
 from medisync.stats.backtest import Backtest, backtest, spread_step
 from medisync.stats.combination import METHODS, candidate_forecasts, default_candidates
 from medisync.stats.intervals import ErrorModel, fit_error_model, prediction_quantiles
+from medisync.stats.sarima import SarimaOrder
 from medisync.stats.scores import LEVELS, checked_levels, interval_coverage, known_mean, weighted_interval_score
 from medisync.stats.series import Panel, checked_horizon
 
@@ -112,28 +113,31 @@ def forecast_panel(
     origins: int | None = None,
     step: int | None = None,
     levels: Sequence[float] = LEVELS,
+    orders: Mapping[str, SarimaOrder] | None = None,
 ) -> Forecast:
     """Forecast every series of ``panel`` for ``horizon`` periods.
 
-    ``method`` ``auto`` takes the candidate with the smallest scaled error over the whole panel in the backtest, and the
-    mean if none beats it by 2 %. ``origins`` defaults to a year of weeks, 52, or to 30 months; ``step`` (periods between
-    origins) is spread over the history unless given. Raises
-    :class:`~medisync.errors.ParameterError` for a horizon outside 1 to 366, an unknown method, or levels that are not
-    symmetric.
+    ``method`` ``auto`` takes the candidate with the smallest scaled error over the whole panel in the backtest, and
+    the mean if none beats it by 2 %. ``origins`` defaults to a year of weeks, 52, or to 30 months; ``step`` (periods
+    between origins) is spread over the history unless given. Stored SARIMA ``orders`` by id make that a candidate.
+    Raises :class:`~medisync.errors.ParameterError` for a horizon outside 1 to 366, an unknown method, or levels that
+    are not symmetric.
     """
     horizon, given = checked_horizon(horizon), tuple(checked_levels(levels).tolist())
     if method != AUTO and method not in METHODS:
         raise ParameterError("Unknown forecasting method.", hint=f"Known: auto, {', '.join(METHODS)}.")
     tried = tuple(candidates) if candidates else default_candidates(panel)
+    if orders:
+        tried = (*tried, "sarima")
     if method != AUTO:
         tried = (method,)
     tried = tuple(dict.fromkeys((*REFERENCES, *tried)))
     count = ORIGINS[panel.frequency] if origins is None else origins
     every = spread_step(panel.values.shape[1], panel.season, horizon, origins=count) if step is None else step
-    past = backtest(panel, horizon, methods=tried, origins=count, step=every)
+    past = backtest(panel, horizon, methods=tried, origins=count, step=every, orders=orders)
     chosen = method if method != AUTO else best_method(past)
     accuracies = {name: measured_accuracy(panel, past, name, intervals=name == chosen) for name in tried}
-    made = candidate_forecasts(panel, horizon, (chosen,))[chosen][:, 0]
+    made = candidate_forecasts(panel, horizon, (chosen,), orders=orders)[chosen][:, 0]
     errors = fit_error_model(past.truth, past.forecasts[chosen], past.overlap)
     quantiles = prediction_quantiles(errors, made, given, history=panel.values)
     return Forecast(
