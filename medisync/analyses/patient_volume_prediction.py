@@ -242,7 +242,7 @@ def headline(forecast: Forecast, params: Params) -> str:
         if forecast.method == "mean":
             return (
                 f"Plan with the mean, about {whole(middle['median'])} admissions for {ahead} ({span}): in "
-                f"{origins} past forecasts nothing did better, so there is no trend or season to plan by."
+                f"{origins} past forecasts nothing did clearly better, so there is no trend or season to plan by."
             )
         return f"{what} for {ahead} ({span}), but in {origins} past forecasts this method was no better than the mean."
     low, high = table["median"].min(), table["median"].max()

@@ -118,10 +118,10 @@ def forecast_panel(
     """Forecast every series of ``panel`` for ``horizon`` periods.
 
     ``method`` ``auto`` takes the candidate with the smallest scaled error over the whole panel in the backtest, and
-    the mean if none beats it by 2 %. ``origins`` defaults to a year of weeks, 52, or to 30 months; ``step`` (periods
-    between origins) is spread over the history unless given. Stored SARIMA ``orders`` by id make that a candidate.
-    Raises :class:`~medisync.errors.ParameterError` for a horizon outside 1 to 366, an unknown method, or levels that
-    are not symmetric.
+    the mean if none clearly beats it (:func:`best_method`). ``origins`` defaults to a year of weeks, 52, or to 30
+    months; ``step`` (periods between origins) is spread over the history unless given. Stored SARIMA ``orders`` by id
+    make that a candidate. Raises :class:`~medisync.errors.ParameterError` for a horizon outside 1 to 366, an unknown
+    method, or levels that are not symmetric.
     """
     horizon, given = checked_horizon(horizon), tuple(checked_levels(levels).tolist())
     if method != AUTO and method not in METHODS:
@@ -154,14 +154,23 @@ def forecast_panel(
 
 
 def best_method(past: Backtest) -> str:
-    """The method with the smallest mean scaled error over all series; the mean where nothing can be compared."""
-    scores = {name: float(known_mean(_scaled(past, name))) for name in past.forecasts}
+    """The method with the smallest mean scaled error over all series, or the mean if that is not clearly beaten.
+
+    Clearly: by at least 2 %, and by more than one standard error of the difference (the rule of Breiman, Friedman,
+    Olshen and Stone 1984, "Classification and Regression Trees", section 3.4.3) where there are origins enough for one.
+    """
+    errors = {name: _scaled(past, name) for name in past.forecasts}
+    scores = {name: float(known_mean(error)) for name, error in errors.items()}
     finite = {name: score for name, score in scores.items() if np.isfinite(score)}
     if not finite:
         return "mean"
     best = min(finite, key=lambda name: finite[name])
-    worth_it = finite[best] < (1 - SMALLEST_GAIN) * finite.get("mean", np.inf)
-    return best if worth_it else "mean"
+    if "mean" not in finite or best == "mean":
+        return best
+    by_origin = {name: known_mean(errors[name], axis=(0, 2))[None, :] for name in (best, "mean")}
+    statistic = diebold_mariano(by_origin[best], by_origin["mean"], past.overlap).statistic[0]
+    clear = finite[best] < (1 - SMALLEST_GAIN) * finite["mean"] and not statistic > -1
+    return best if clear else "mean"
 
 
 def measured_accuracy(panel: Panel, past: Backtest, method: str, *, intervals: bool = True) -> Accuracy:

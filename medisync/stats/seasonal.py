@@ -54,7 +54,8 @@ class Seasonality:
 def moving_average(values: Floats, season: int) -> Floats:
     """Centred moving average (n, t) over one season, half weights at both ends if ``season`` is even.
 
-    A window counts if at least three quarters of its weight is observed; elsewhere NaN.
+    A window counts if at least three quarters of its weight is observed and it lies between the first and the last
+    observation; elsewhere NaN.
     """
     weights = np.ones(season + 1) if season % 2 == 0 else np.ones(season)
     if season % 2 == 0:
@@ -66,7 +67,10 @@ def moving_average(values: Floats, season: int) -> Floats:
     known = np.isfinite(values)
     total, weight = _window(np.where(known, values, 0.0), weights), _window(known.astype(float), weights)
     with np.errstate(invalid="ignore", divide="ignore"):
-        result[:, half : values.shape[1] - half] = np.where(weight >= 0.75 * weights.sum(), total / weight, np.nan)
+        average = np.where(weight >= 0.75 * weights.sum(), total / weight, np.nan)
+    begun, not_over = known.cumsum(axis=1) > 0, known[:, ::-1].cumsum(axis=1)[:, ::-1] > 0
+    inside = begun[:, : average.shape[1]] & not_over[:, width - 1 :]
+    result[:, half : values.shape[1] - half] = np.where(inside, average, np.nan)
     return result
 
 
