@@ -146,13 +146,20 @@ def compute(inputs: Inputs, params: Params) -> Result:
     total = (names["kind"] == "total").to_numpy()
     judgement.state[total[:, None] & (judgement.state == WeekState.SURGE)] = WeekState.ABOVE  # no illness, no surge
     past = judgement.weeks < len(panel.periods)
-    scores, bounds = judgement.score(), judgement.threshold_score()
-    ahead = predict_surges_ahead(scores[:, past], bounds[:, ~past], seed=params.seed)
+    (scores, variances), bounds = judgement.scores(), judgement.threshold_score()
     backtest = backtest_surges_ahead(
         scores[:, past],
         bounds[:, past],
         horizon_weeks=params.horizon_weeks,
         alpha=params.alpha,
+        score_variances=variances[:, past],
+        seed=params.seed,
+    )
+    ahead = predict_surges_ahead(
+        scores[:, past],
+        bounds[:, ~past],
+        score_variances=variances[:, past],
+        odds_factor=backtest.odds_factor,
         seed=params.seed,
     )
     now = int(past.sum()) - 1
@@ -169,6 +176,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
         metrics=_metrics(watched, week, backtest, params),
         tables={
             "current": Table.from_frame(f"Week of {week:%d %B %Y}: each series against its past", current),
+            "alerts": Table.from_frame("Alerts", _alerts_table(watched, week)),
             "weekly": Table.from_frame("Past weeks", _weekly_table(judgement, names, panel, past, params)),
             "ahead": Table.from_frame("Probability of exceeding the threshold", _ahead_table(names, panel, ahead)),
         },
@@ -233,6 +241,21 @@ def _current_table(judgement: SurgeJudgement, names: pd.DataFrame, now: int, ahe
     ]
 
 
+def _alerts_table(watched: pd.DataFrame, week: dt.date) -> pd.DataFrame:
+    """One row an alert, confirmed or not, with a sentence that says how often chance alone raises one like it."""
+    alerts = watched[watched["state"].isin([WeekState.SURGE, WeekState.ABOVE])]
+    alerts = alerts.sort_values("p_value", kind="stable")
+    says = [
+        f"{_name(row)}: {row['observed']:.0f} admissions in the week of {week.isoformat()}, about "
+        f"{row['expected']:.0f} expected ({probability(row['p_value'])}; after correction "
+        f"{probability(row['adjusted_p_value'])}). "
+        f"In quiet times this series exceeds its threshold {row['false_alarms_a_year']:.2f} times a year."
+        for _, row in alerts.iterrows()
+    ]
+    columns = ["condition", "site", "state", "observed", "expected", "threshold", "false_alarms_a_year"]
+    return alerts[columns].assign(says=np.array(says, dtype=object))
+
+
 def _weekly_table(
     judgement: SurgeJudgement, names: pd.DataFrame, panel: Panel, past: NDArray[np.bool_], params: Params
 ) -> pd.DataFrame:
@@ -275,7 +298,11 @@ def _headline(watched: pd.DataFrame, week: dt.date) -> str:
             f"{_name(row)} ({row['observed']:.0f} admissions, about {row['expected']:.0f} expected)"
             for _, row in surges.iterrows()
         ]
-        return f"Surge {when}: {listed(told, most=4)}, confirmed after correction for looking at {series}."
+        return (
+            f"Surge {when}: {listed(told, most=4)}, confirmed after correction for looking at {series}; "
+            f"chance alone crosses {'its threshold' if len(surges) == 1 else 'these thresholds'} about "
+            f"{surges['false_alarms_a_year'].sum():.1f} times a year."
+        )
     if len(above):
         return (
             f"No confirmed surge {when}: {listed([_name(row) for _, row in above.iterrows()], most=4)} lay above the "

@@ -271,9 +271,9 @@ def _outbreaks(
     weeks = days // 7
     monday = -first_day.weekday() % 7
     wanted = (
-        ("Asthma", None, int(weeks * 0.62), 12.0),
-        ("Appendicitis", 0, int(weeks * 0.80), 10.0),
-        ("Norovirus gastroenteritis", None, weeks - 2, 14.0),
+        ("Asthma", None, int(weeks * 0.62), 16.0),
+        ("Appendicitis", 0, int(weeks * 0.80), 16.0),
+        ("Norovirus gastroenteritis", None, weeks - 2, 25.0),
     )
     extra = np.zeros(mean.shape, dtype=np.int64)
     found = []

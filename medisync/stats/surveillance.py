@@ -34,6 +34,9 @@ LEAST_REPORTED_SHARE = 0.5
 """A baseline with fewer of its weeks reported is no baseline."""
 
 
+TINY = 1e-15
+
+
 class WeekState(StrEnum):
     """What a week amounts to."""
 
@@ -67,22 +70,41 @@ class SurgeJudgement:
     state: NDArray[np.object_]  # WeekState
     comparison: NDArray[np.object_]  # Comparison
 
-    def score(self) -> FloatArray:
-        """Each observed week as a standard normal score, 0 where expected; NaN where not compared with past years."""
+    def scores(self) -> tuple[FloatArray, FloatArray]:
+        """Each observed week as a standard normal score: its expectation and its variance.
+
+        A count stands for a whole stretch of the normal distribution, between the normal quantiles of its cumulative
+        probabilities; the score is the normal variable given that it lies there (Johnson, Kotz and Balakrishnan 1994,
+        section 13.10.1). 0 is as expected; NaN where a week was not compared with past years or not observed.
+        """
         from scipy.special import ndtri
 
         at_least = upper_tail(self.observed, self.quiet_mean, self.quiet_dispersion)
         more = upper_tail(self.observed + 1.0, self.quiet_mean, self.quiet_dispersion)
-        score: FloatArray = -ndtri(np.clip((at_least + more) / 2.0, 1e-15, 1.0 - 1e-15))
-        return score
+        low, high = -ndtri(np.clip(at_least, TINY, 1.0)), -ndtri(np.clip(more, TINY, 1.0))
+        low = np.maximum(low, -ndtri(1.0 - TINY))
+        width = at_least - more
+        wide = width > 1e-9
+        safe = np.where(wide, width, 1.0)
+        density_low, density_high = _density(low), _density(high)
+        mean = np.where(wide, (density_low - density_high) / safe, low)
+        square = 1.0 + (low * density_low - high * density_high) / safe
+        variance = np.where(wide, np.maximum(square - mean**2, 0.0), 0.0)
+        missing = np.isnan(at_least)
+        return np.where(missing, np.nan, mean), np.where(missing, np.nan, variance)
 
     def threshold_score(self) -> FloatArray:
         """The normal score above which a count lies above its threshold."""
         from scipy.special import ndtri
 
         beyond = upper_tail(self.threshold + 1.0, self.quiet_mean, self.quiet_dispersion)
-        score: FloatArray = -ndtri(np.clip(beyond, 1e-15, 1.0 - 1e-15))
+        score: FloatArray = -ndtri(np.clip(beyond, TINY, 1.0 - TINY))
         return score
+
+
+def _density(score: FloatArray) -> FloatArray:
+    density: FloatArray = np.exp(-0.5 * score * score) / np.sqrt(2.0 * np.pi)
+    return density
 
 
 def judge_surges(

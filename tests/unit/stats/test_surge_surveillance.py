@@ -121,6 +121,16 @@ def test_thresholds_ahead_are_those_of_the_weeks_to_come() -> None:
     assert np.isnan(ahead.p_value[:, 1:]).all()
 
 
+@pytest.mark.parametrize(("mean", "dispersion"), [(0.6, 1.0), (4.0, 2.0), (40.0, 1.5)])
+def test_scores_of_quiet_weeks_are_standard_normal(mean: float, dispersion: float) -> None:
+    """Expectation 0, and second moment 1 once the coarseness of whole numbers is added."""
+    rng = np.random.default_rng(27)
+    counts = simulate_counts(np.full(330, mean), dispersion, series=60, rng=rng)
+    score, variance = judge_surges(counts, last_weeks=60).scores()
+    assert score.mean() == pytest.approx(0.0, abs=0.06)
+    assert (score**2 + variance).mean() == pytest.approx(1.0, abs=0.08)
+
+
 def test_families_are_corrected_apart() -> None:
     counts = np.random.default_rng(26).poisson(20.0, (4, 300)).astype(float)
     apart = judge_surges(counts, families=["a", "b", "c", "d"])
