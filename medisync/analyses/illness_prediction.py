@@ -12,10 +12,12 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from medisync.analyses.clinical_sql import age_band, known, within
+from medisync.analyses.clinical_sql import within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
+from medisync.analyses.illness_prediction_sql import OTHER, counts_sql, repeats_sql
 from medisync.analyses.phrases import counted, listed, probability
 from medisync.errors import NoDataError
 from medisync.stats.age_bands import UNKNOWN, AgeBands
@@ -40,7 +42,9 @@ FACTOR_LABELS: dict[str, str] = {
     "weekday": "day of the week",
     "site": "site",
 }
-OTHER = "Other"
+PATIENTS_FOR_DESIGN_EFFECT = 50_000
+"""How repeated patients inflate the statistic is estimated from about this many of them; counts are always complete."""
+
 NEGLIGIBLE_W = 0.1
 STRENGTHS = ((NEGLIGIBLE_W, "negligible"), (0.3, "weak"), (0.5, "moderate"), (np.inf, "strong"))
 """Cohen (1988), section 7.2, for w = V sqrt(min(r, c) - 1)."""
@@ -90,9 +94,11 @@ class Params(AnalysisParams):
 
 @dataclass(frozen=True)
 class Inputs:
-    """``cells``: factor, condition (null: margin), level (null: margin), cases, squares, products over patients."""
+    """``counts``: factor, condition, level, cases ("Unknown" and pooled "Other" among them). ``repeats``: factor,
+    condition, level (null: margin), squares, products: what patients counted more than once add."""
 
-    cells: pd.DataFrame
+    counts: pd.DataFrame
+    repeats: pd.DataFrame
     admissions: int
     patients: int
     admissions_without_condition: int
@@ -112,9 +118,25 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
         FROM clinical.admissions a WHERE {period}
         """
     ).iloc[0]
-    frames = [snapshot.query(_cells_sql(factor, period, params)).assign(factor=factor) for factor in params.factors]
+    bands = AgeBands(params.age_band_starts)
+    counts = snapshot.query(
+        counts_sql(
+            params.factors,
+            bands,
+            period,
+            conditions=params.most_conditions,
+            groups=params.most_groups,
+            smallest_group=params.smallest_group,
+        )
+    )
+    one_patient_in = max(1, int(extent["patients"]) // PATIENTS_FOR_DESIGN_EFFECT)
+    repeats = snapshot.query(
+        repeats_sql(params.factors, bands, period, one_patient_in=one_patient_in),
+        [sorted(counts["condition"].unique()), sorted((counts["factor"] + "|" + counts["level"]).unique())],
+    )
     return Inputs(
-        cells=pd.concat(frames, ignore_index=True),
+        counts=counts,
+        repeats=repeats,
         admissions=int(extent["admissions"]),
         patients=int(extent["patients"]),
         admissions_without_condition=int(extent["without_condition"]),
@@ -123,66 +145,12 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
     )
 
 
-def _cells_sql(factor: str, period: str, params: Params) -> str:
-    level = {
-        "gender": known("p.gender"),
-        "age_band": age_band("a.age_years", AgeBands(params.age_band_starts)),
-        "blood_type": known("p.blood_type"),
-        "admission_type": known("a.admission_type"),
-        "insurer": known("a.insurer"),
-        "test_result": known("a.test_result"),
-        "season": "'Q' || quarter(a.admitted_at)",
-        "weekday": "dayname(a.admitted_at)",
-        "site": known("a.site"),
-    }[factor]
-    patients = "LEFT JOIN clinical.patients p ON p.patient_key = a.patient_key AND p.source = a.source"
-    return f"""
-    WITH facts AS (
-        SELECT coalesce(a.patient_key, a.admission_key) AS patient, {known("c.condition")} AS condition,
-               {level} AS level
-        FROM clinical.admissions a
-        JOIN clinical.conditions c ON c.admission_key = a.admission_key
-        {patients if "p." in level else ""}
-        WHERE {period}
-    ), condition_sizes AS (
-        SELECT condition, row_number() OVER (ORDER BY count(*) DESC, condition) AS place
-        FROM facts WHERE condition <> '{UNKNOWN}' GROUP BY condition
-    ), level_sizes AS (
-        SELECT level, row_number() OVER (ORDER BY count(*) DESC, level) AS place
-        FROM facts WHERE level <> '{UNKNOWN}' GROUP BY level
-        {"" if factor in ("gender", "age_band") else f"HAVING count(*) >= {params.smallest_group}"}
-    ), kept AS (
-        SELECT patient,
-               CASE WHEN facts.condition = '{UNKNOWN}' THEN '{UNKNOWN}'
-                    WHEN c.place <= {params.most_conditions} THEN facts.condition ELSE '{OTHER}' END AS condition,
-               CASE WHEN facts.level = '{UNKNOWN}' THEN '{UNKNOWN}'
-                    WHEN l.place <= {params.most_groups} THEN facts.level ELSE '{OTHER}' END AS level
-        FROM facts LEFT JOIN condition_sizes c USING (condition) LEFT JOIN level_sizes l USING (level)
-    ), per_patient AS (
-        SELECT patient, condition, level, count(*) AS m
-        FROM kept WHERE condition <> '{UNKNOWN}' AND level <> '{UNKNOWN}'
-        GROUP BY GROUPING SETS ((patient, condition, level), (patient, condition), (patient, level))
-    ), per_table AS (
-        SELECT patient, sum(m) AS total FROM per_patient WHERE condition IS NOT NULL AND level IS NOT NULL GROUP BY 1
-    )
-    SELECT condition, level, sum(m)::DOUBLE AS cases, sum(m * m)::DOUBLE AS squares,
-           sum(m * total)::DOUBLE AS products
-    FROM per_patient JOIN per_table USING (patient) GROUP BY condition, level
-    UNION ALL
-    SELECT NULL, NULL, sum(total)::DOUBLE, sum(total * total)::DOUBLE, sum(total * total)::DOUBLE FROM per_table
-    UNION ALL
-    SELECT '{UNKNOWN}', '{UNKNOWN}', count(*)::DOUBLE, 0, 0 FROM kept
-    WHERE condition = '{UNKNOWN}' OR level = '{UNKNOWN}'
-    ORDER BY condition NULLS LAST, level NULLS LAST
-    """
-
-
 @dataclass(frozen=True)
 class _Tested:
     factor: str
     levels: list[str]
     conditions: list[str]
-    observed: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    observed: NDArray[np.float64]
     association: Association
     unknown: int
 
@@ -191,7 +159,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
     """Test each factor, adjust over factors, and say in one sentence what is left."""
     if inputs.admissions == 0:
         raise NoDataError("There is no admission in this period.")
-    tested = [_test(inputs.cells, factor, params) for factor in params.factors]
+    tested = [_test(inputs, factor, params) for factor in params.factors]
     p_values = adjust_benjamini_hochberg([one.association.p_value for one in tested])
     factors = pd.DataFrame([_row(one, p, params.alpha) for one, p in zip(tested, p_values, strict=True)])
     cells = _all_cells(tested, params.alpha)
@@ -231,36 +199,45 @@ def compute(inputs: Inputs, params: Params) -> Result:
     )
 
 
-def _test(cells: pd.DataFrame, factor: str, params: Params) -> _Tested:
-    own = cells[cells["factor"] == factor]
-    is_unknown = (own["condition"] == UNKNOWN) & (own["level"] == UNKNOWN)
+def _test(inputs: Inputs, factor: str, params: Params) -> _Tested:
+    own = inputs.counts[inputs.counts["factor"] == factor]
+    is_unknown = (own["condition"] == UNKNOWN) | (own["level"] == UNKNOWN)
     unknown = int(own.loc[is_unknown, "cases"].sum())
     own = own[~is_unknown]
-    inner = own[own["condition"].notna() & own["level"].notna()]
-    conditions = sorted(inner["condition"].unique(), key=lambda name: (name == OTHER, name))
-    levels = _ordered_levels(factor, list(inner["level"].unique()), params)
+    conditions = sorted(own["condition"].unique(), key=lambda name: (name == OTHER, name))
+    levels = _ordered_levels(factor, list(own["level"].unique()), params)
+    cases = _grid(own, conditions, levels, "cases")
+    repeats = inputs.repeats[inputs.repeats["factor"] == factor]
+    effect = _design_effect(cases, repeats, conditions, levels)
+    association = measure_association(cases, design_effect=effect, seed=params.seed)
+    return _Tested(factor, levels, conditions, cases, association, unknown)
 
-    def sums(frame: pd.DataFrame, index: list[str], by: str) -> RepeatedCounts:
-        parts = frame.set_index(by)[["cases", "squares", "products"]].reindex(index).fillna(0.0)
-        return RepeatedCounts(*(parts[name].to_numpy(np.float64) for name in parts.columns))
 
-    grids = [
-        inner.pivot(index="condition", columns="level", values=value)
-        .reindex(index=conditions, columns=levels)
-        .fillna(0.0)
-        .to_numpy(np.float64)
-        .reshape(len(conditions), len(levels))
-        for value in ("cases", "squares", "products")
-    ]
-    total = own[own["condition"].isna() & own["level"].isna()]
-    effect = two_way_design_effect(
-        RepeatedCounts(*grids),
-        sums(own[own["condition"].notna() & own["level"].isna()], conditions, "condition"),
-        sums(own[own["condition"].isna() & own["level"].notna()], levels, "level"),
-        float(total["squares"].fillna(0.0).sum()),
+def _grid(frame: pd.DataFrame, conditions: list[str], levels: list[str], value: str) -> NDArray[np.float64]:
+    wide = frame.pivot(index="condition", columns="level", values=value).reindex(index=conditions, columns=levels)
+    grid: NDArray[np.float64] = np.nan_to_num(wide.to_numpy(np.float64)).reshape(len(conditions), len(levels))
+    return grid
+
+
+def _design_effect(
+    cases: NDArray[np.float64], repeats: pd.DataFrame, conditions: list[str], levels: list[str]
+) -> float:
+    """A patient counted once adds 1 to cases, squares and products alike; ``repeats`` holds what the others add."""
+    of_row, of_column = repeats["condition"].notna(), repeats["level"].notna()
+    cells = repeats[of_row & of_column]
+
+    def margin(sums: NDArray[np.float64], rows: pd.DataFrame, by: str, index: list[str]) -> RepeatedCounts:
+        added = rows.set_index(by).reindex(index)
+        return RepeatedCounts(
+            sums, *(sums + np.nan_to_num(added[name].to_numpy(np.float64)) for name in ("squares", "products"))
+        )
+
+    return two_way_design_effect(
+        RepeatedCounts(cases, *(cases + _grid(cells, conditions, levels, name) for name in ("squares", "products"))),
+        margin(cases.sum(axis=1), repeats[of_row & ~of_column], "condition", conditions),
+        margin(cases.sum(axis=0), repeats[~of_row & of_column], "level", levels),
+        float(cases.sum() + repeats.loc[~of_row & ~of_column, "squares"].sum()),
     )
-    association = measure_association(grids[0], design_effect=effect, seed=params.seed)
-    return _Tested(factor, levels, conditions, grids[0], association, unknown)
 
 
 def _ordered_levels(factor: str, levels: list[str], params: Params) -> list[str]:
