@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+import duckdb
 
 from medisync.errors import NoDataError
 from medisync.lake import schema
@@ -18,7 +19,6 @@ from medisync.lake.lock import write_lock
 from medisync.settings import Settings
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas as pd
 
 BUSY_MILLISECONDS = 30_000
@@ -36,6 +36,7 @@ class Lake:
         self.files = settings.lake / "files"
         self.lock_file = settings.lake / "write.lock"
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._newest: tuple[Hashable, int] | None = None
         self._guard = threading.Lock()
 
     @property
@@ -64,13 +65,17 @@ class Lake:
             temp_directory=temporary,
         )
         connection.execute("SET TimeZone = 'UTC'")
-        with write_lock(self.lock_file, seconds=self.settings.lock_seconds):
-            connection.execute(
-                f"ATTACH 'ducklake:sqlite:{_quoted(self.catalog)}' AS lake (DATA_PATH '{_quoted(self.files)}', "
-                f"META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {BUSY_MILLISECONDS}, DATA_INLINING_ROW_LIMIT 0)"
-            )
-            connection.execute("USE lake")
-            schema.migrate(connection)
+        try:
+            with write_lock(self.lock_file, seconds=self.settings.lock_seconds):
+                connection.execute(
+                    f"ATTACH 'ducklake:sqlite:{_quoted(self.catalog)}' AS lake (DATA_PATH '{_quoted(self.files)}', "
+                    f"META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {BUSY_MILLISECONDS}, DATA_INLINING_ROW_LIMIT 0)"
+                )
+                connection.execute("USE lake")
+                schema.migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def close(self) -> None:
@@ -93,7 +98,10 @@ class Lake:
         ``message`` and ``extra`` (JSON) are kept with the snapshot. Do the heavy work before entering; pass the
         ``cursor`` whose temporary tables hold it.
         """
-        cursor = cursor or self.cursor()
+        if cursor is None:
+            with closing(self.cursor()) as own, self.transaction(message, author=author, extra=extra, cursor=own):
+                yield own
+            return
         with write_lock(self.lock_file, seconds=self.settings.lock_seconds):
             cursor.execute("BEGIN")
             try:
@@ -104,20 +112,35 @@ class Lake:
                 )
                 cursor.execute("COMMIT")
             except BaseException:
-                cursor.execute("ROLLBACK")
+                with suppress(duckdb.TransactionException):  # a failed COMMIT has rolled back already
+                    cursor.execute("ROLLBACK")
                 raise
 
     def last_snapshot_id(self) -> int | None:
-        """The newest snapshot, read from the catalog itself (microseconds); None before the lake exists."""
+        """The newest snapshot; None before the lake exists. Microseconds while nothing was committed.
+
+        The catalog's and its journal's size and time tell whether anything was. They are not opened here: a second
+        SQLite library in the process would, on closing them, drop the locks DuckDB's own holds
+        (https://www.sqlite.org/howtocorrupt.html, section 2.2.1).
+        """
         if not self.exists:
             return None
-        with sqlite3.connect(f"file:{self.catalog}?mode=ro", uri=True, timeout=BUSY_MILLISECONDS / 1000) as catalog:
+        mark = self._mark()  # first, so that a commit in between is looked at again
+        if self._newest is None or self._newest[0] != mark:
+            row = self.query("SELECT id FROM lake.current_snapshot()")[0]
+            self._newest = (mark, int(row["id"]))
+        return self._newest[1]
+
+    def _mark(self) -> Hashable:
+        """What changes with every commit to the catalog."""
+        marks: list[tuple[int, int, int] | None] = []
+        for path in (self.catalog, self.catalog.with_name(f"{self.catalog.name}-wal")):
             try:
-                row = catalog.execute("SELECT max(snapshot_id) FROM ducklake_snapshot").fetchone()
-            except sqlite3.OperationalError:  # between the file's creation and its first table
-                return None
-        catalog.close()
-        return None if row is None or row[0] is None else int(row[0])
+                status = path.stat()
+                marks.append((status.st_mtime_ns, status.st_size, status.st_ino))
+            except FileNotFoundError:
+                marks.append(None)
+        return tuple(marks)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A cursor of its own, with its own temporary tables, for one thread."""
@@ -143,26 +166,29 @@ class Snapshot:
     """
 
     def __init__(self, settings: Settings, snapshot_id: int | None = None) -> None:
-        lake = Lake(settings)
-        newest = lake.last_snapshot_id()
-        if newest is None:
+        catalog = Lake(settings).catalog
+        if not catalog.exists():
             raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
-        self._snapshot_id = newest if snapshot_id is None else snapshot_id
         self._connection = open_duckdb(
             "ducklake", "sqlite_scanner", "icu", memory_limit_mb=settings.memory_limit_mb, threads=1
         )
+        address = f"'ducklake:sqlite:{_quoted(catalog)}' AS lake"
+        options = f"READ_ONLY, META_BUSY_TIMEOUT {BUSY_MILLISECONDS}"
         try:
-            self._connection.execute(
-                f"ATTACH 'ducklake:sqlite:{_quoted(lake.catalog)}' AS lake "
-                f"(SNAPSHOT_VERSION {int(self._snapshot_id)}, READ_ONLY, META_BUSY_TIMEOUT {BUSY_MILLISECONDS})"
-            )
-        except Exception as error:
+            if snapshot_id is None:
+                self._connection.execute(f"ATTACH {address} ({options})")
+                newest = self._connection.execute("SELECT id FROM lake.current_snapshot()").fetchone()
+                self._connection.execute("DETACH lake")
+                snapshot_id = int(newest[0]) if newest else 0
+            self._connection.execute(f"ATTACH {address} (SNAPSHOT_VERSION {int(snapshot_id)}, {options})")
+            self._connection.execute("USE lake")
+        except duckdb.Error as error:
             self._connection.close()
             raise NoDataError(
-                f"The lake has no snapshot {self._snapshot_id} (the newest is {newest}).",
-                hint="It may have expired; snapshots that kept runs are pinned to do not.",
+                f"The lake's snapshot {'latest' if snapshot_id is None else snapshot_id} cannot be opened.",
+                hint="It may have expired; those that kept runs are pinned to do not. See: medisync status",
             ) from error
-        self._connection.execute("USE lake")
+        self._snapshot_id = snapshot_id
 
     @property
     def snapshot_id(self) -> int:
