@@ -40,6 +40,7 @@ def configuration(settings: Settings) -> Config:
                 "log_level": "ERROR",  # a warning a visit would say that our own notebook is not signed
                 "tornado_settings": {
                     "compress_response": True,
+                    "ws_ping_timeout": 30_000,  # milliseconds; not above the interval
                     "allow_remote_access": False,  # no other name may be made to point here
                     "headers": {"Content-Security-Policy": content_security_policy(settings)},
                 },

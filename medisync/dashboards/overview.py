@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,9 +148,10 @@ def parts(view: View, settings: Settings) -> list[Part]:
         state = STATE_WORDS[one.freshness]
         html = _render("tile.html", one=one, view=view, data=view.data)
         made.append(Part(f"tile-{one.analysis}", "tiles", html, says=f"{one.title}: {state}."))
-    for line in view.deliveries:
-        made.append(Part(f"delivery-{line.delivery_id}", "deliveries", _render("delivery.html", line=line)))
-    return made
+    return made + [
+        Part(f"delivery-{line.delivery_id}", "deliveries", _render("delivery.html", line=line))
+        for line in view.deliveries
+    ]
 
 
 def when(moment: dt.datetime | None, zone: dt.tzinfo | None = None) -> str:
@@ -167,6 +169,11 @@ def when(moment: dt.datetime | None, zone: dt.tzinfo | None = None) -> str:
 def day(date: dt.date | None) -> str:
     """A date for people, such as ``7 Nov 2024``."""
     return "–" if date is None else f"{date.day} {date:%b %Y}"
+
+
+def tied(sentence: str) -> str:
+    """``sentence`` with what belongs to a number on its line: ``20 %``, ``p = 0.73``."""
+    return re.sub(r"(?<=\d) (?=%)| (?=[=<>] \d)|(?<= [=<>]) (?=\d)", "\N{NO-BREAK SPACE}", sentence)
 
 
 def iso(moment: dt.datetime | dt.date) -> str:
@@ -204,7 +211,7 @@ def _templates() -> jinja2.Environment:
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    templates.filters.update(when=when, day=day, iso=iso, cell=cell, words=words)
+    templates.filters.update(when=when, day=day, iso=iso, tied=tied, cell=cell, words=words)
     templates.globals.update(
         state_words=STATE_WORDS, finding_words=FINDING_WORDS, reports=REPORTS_PATH, rows_on_a_tile=ROWS_ON_A_TILE
     )
