@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,12 @@ DEFAULT_SOURCE = "default"
 SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 TEMPORARY_ENDINGS = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".filepart", ".swp", ".swx", ".lock", "~")
 """What copying programs and editors call a file that is not ready."""
+
+ABANDONED_SECONDS = 60.0
+"""A delivery's folder without a file, that nobody works on, is a crash's litter after this time."""
+
+LONGEST_NAME_BYTES = 255
+NOTE_ENDING = ".reason.txt"
 
 
 def new_delivery_id() -> str:
@@ -106,35 +113,45 @@ def _is_being_written(path: Path) -> bool:
     return False
 
 
-def claim(settings: Settings, path: Path, source: str) -> str | None:
-    """Take ``path`` out of the inbox; None when another watcher was quicker. The claim survives a crash."""
+def reserve(settings: Settings, source: str) -> str:
+    """Make the folder of a new delivery, still without its file; returns the delivery's id."""
     delivery_id = new_delivery_id()
     folder = settings.processing / delivery_id
     folder.mkdir(mode=0o700)
     (folder / "source").write_text(source, encoding="utf-8")
     (folder / "file").mkdir()
+    return delivery_id
+
+
+def claim(settings: Settings, path: Path, source: str) -> str | None:
+    """Take ``path`` out of the inbox; None when another watcher was quicker. The claim survives a crash."""
+    delivery_id = reserve(settings, source)
+    folder = settings.processing / delivery_id
     try:
-        path.rename(folder / "file" / path.name)
+        path.rename(folder / "file" / _readable_name(path.name))
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
-        if path.exists():
+        if os.path.lexists(path):
             raise
         return None
     return delivery_id
 
 
-def copy_in(settings: Settings, path: Path, source: str) -> str:
-    """Claim a copy of ``path``, which stays where it is. Raises DeliveryRefusedError when it cannot be read."""
-    settings.make_folders()
-    delivery_id = new_delivery_id()
+def copy_in(settings: Settings, delivery_id: str, path: Path) -> None:
+    """Copy ``path``, which stays where it is, into the delivery's folder: all of it, or nothing is there.
+
+    Raises DeliveryRefusedError when it cannot be read; the folder is gone then.
+    """
     folder = settings.processing / delivery_id
-    folder.mkdir(mode=0o700)
+    draft = folder / "draft"  # until it is complete nobody takes it for the delivered file
     try:
-        if path.is_dir():
-            raise refused(FileFault.NOT_A_FILE, "It is a directory.", hint="Name one file.")
-        (folder / "source").write_text(source, encoding="utf-8")
-        (folder / "file").mkdir()
-        shutil.copyfile(path, folder / "file" / path.name)
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            what = "directory" if stat.S_ISDIR(mode) else "device, pipe or socket"
+            raise refused(FileFault.NOT_A_FILE, f"It is a {what}.", hint="Name one file.")
+        shutil.copyfile(path, draft)
+        draft.chmod(0o600)
+        draft.rename(folder / "file" / _readable_name(path.name))
     except FileNotFoundError:
         shutil.rmtree(folder, ignore_errors=True)
         raise refused(FileFault.DISAPPEARED, "There is no such file.") from None
@@ -144,7 +161,22 @@ def copy_in(settings: Settings, path: Path, source: str) -> str:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return delivery_id
+
+
+def remove_abandoned(settings: Settings, delivery_id: str) -> bool:
+    """Remove the folder of a delivery that never got its file, since whoever made it died."""
+    folder = settings.processing / delivery_id
+    try:
+        is_old = time.time() - folder.stat().st_mtime > ABANDONED_SECONDS
+    except FileNotFoundError:
+        return False
+    if not is_old:
+        return False
+    with sole_worker(settings, delivery_id) as is_sole:
+        if is_sole and claimed_file(settings, delivery_id) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return True
+    return False
 
 
 def claimed_file(settings: Settings, delivery_id: str) -> tuple[str, Path] | None:
@@ -161,8 +193,11 @@ def claimed(settings: Settings) -> list[str]:
 
 
 @contextmanager
-def sole_worker(settings: Settings, delivery_id: str) -> Iterator[bool]:
-    """Yields whether this process alone works on the delivery; the mark vanishes with the process."""
+def sole_worker(settings: Settings, delivery_id: str, *, patience_seconds: float = 0.0) -> Iterator[bool]:
+    """Yields whether this process alone works on the delivery; the mark vanishes with the process.
+
+    Who only asks holds the mark for a moment, so who means to work waits ``patience_seconds`` for it.
+    """
     folder = settings.processing / delivery_id
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -170,11 +205,16 @@ def sole_worker(settings: Settings, delivery_id: str) -> Iterator[bool]:
         yield True  # it is finished already; whoever comes finds its record
         return
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    yield False
+                    return
+                time.sleep(0.01)
         yield True
     finally:
         os.close(descriptor)
@@ -185,16 +225,29 @@ def put_away(settings: Settings, delivery_id: str, *, refused_because: str | Non
     found = claimed_file(settings, delivery_id)
     if found is not None:
         source, path = found
-        if refused_because is None:
-            target = settings.archive / source / f"{delivery_id}-{path.name}"
-        else:
-            target = settings.refused / f"{delivery_id}-{path.name}"
-            note = target.with_name(target.name + ".reason.txt")
-            note.parent.mkdir(parents=True, exist_ok=True)
+        folder = settings.archive / source if refused_because is None else settings.refused
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = folder / _kept_name(delivery_id, path.name)
+        if refused_because is not None:
+            note = target.with_name(target.name + NOTE_ENDING)
             note.write_text(f"{path.name} {refused_because}\n", encoding="utf-8")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
+            note.chmod(0o600)
+        if stat.S_ISREG(path.lstat().st_mode):
+            with suppress(PermissionError):  # another user's file; its folder is for the owner alone
+                path.chmod(0o600)
+        shutil.move(path, target)  # the archive may be another disk
     shutil.rmtree(settings.processing / delivery_id, ignore_errors=True)
+
+
+def _readable_name(name: str) -> str:
+    """``name`` with a question mark for each byte that is no UTF-8 text: DuckDB opens no such file."""
+    return name.encode("utf-8", errors="replace").decode()
+
+
+def _kept_name(delivery_id: str, name: str) -> str:
+    """The name of a file that is put away; of one too long for the file system the end is kept."""
+    room = LONGEST_NAME_BYTES - len(delivery_id) - len("-") - len(NOTE_ENDING)
+    return f"{delivery_id}-{name.encode()[-room:].decode(errors='ignore')}"
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
-from medisync.errors import DeliveryRefusedError, UserError
+from medisync.errors import DeliveryRefusedError, MediSyncError, UserError
 from medisync.intake import arrival, labels, merging, pseudonyms, reading, staging
 from medisync.intake.layouts import Layout, recognise
 from medisync.intake.merging import DeliveryMode
@@ -50,6 +51,10 @@ RECORD_COLUMNS = (
 )
 
 
+PATIENCE_SECONDS = 2.0
+"""A watcher that asks whether somebody works on a delivery holds its mark for less than this."""
+
+
 class DeliveryInHandsError(UserError):
     """Another process is working on this delivery right now."""
 
@@ -58,17 +63,27 @@ class DeliveryInHandsError(UserError):
     http_status = 409
 
 
+class IntakeFailedError(MediSyncError):
+    """Memory or disk ran out while a delivery was staged; nothing was loaded, and another try may succeed."""
+
+    code = "intake-failed"
+    exit_code = 17
+    http_status = 503
+
+
 def ingest(
     lake: Lake, path: Path, *, source: str = arrival.DEFAULT_SOURCE, mode: DeliveryMode = DeliveryMode.AUTO
 ) -> DeliveryReport:
     """Deliver a copy of ``path``. A file that cannot even be copied is recorded as refused, too."""
-    try:
-        delivery_id = arrival.copy_in(lake.settings, path, source)
-    except DeliveryRefusedError as error:
-        return _record_refusal(
-            lake, arrival.new_delivery_id(), source, labels.label(path.name, None), None, _now(), error
-        )
-    return deliver(lake, delivery_id, mode=mode)
+    settings = lake.settings
+    settings.make_folders()
+    delivery_id = arrival.reserve(settings, source)
+    with arrival.sole_worker(settings, delivery_id, patience_seconds=PATIENCE_SECONDS):
+        try:
+            arrival.copy_in(settings, delivery_id, path)
+        except DeliveryRefusedError as error:
+            return _record_refusal(lake, delivery_id, source, labels.label(path.name, None), None, _now(), error)
+        return _deliver(lake, delivery_id, mode)
 
 
 def deliver(lake: Lake, delivery_id: str, *, mode: DeliveryMode = DeliveryMode.AUTO) -> DeliveryReport:
@@ -77,14 +92,17 @@ def deliver(lake: Lake, delivery_id: str, *, mode: DeliveryMode = DeliveryMode.A
     Safe to call again at any time, also after a crash: a delivery that is recorded is only put away and its report
     returned. Raises DeliveryInHandsError while another process is at it.
     """
-    settings = lake.settings
-    with arrival.sole_worker(settings, delivery_id) as is_sole:
+    with arrival.sole_worker(lake.settings, delivery_id, patience_seconds=PATIENCE_SECONDS) as is_sole:
         if not is_sole:
             raise DeliveryInHandsError(f"Delivery {delivery_id} is being loaded by another process.")
-        report = recorded(lake, delivery_id) or _load(lake, delivery_id, mode)
-        because = report.outcome() if report.status is DeliveryStatus.REFUSED else None
-        arrival.put_away(settings, delivery_id, refused_because=because)
-        return report
+        return _deliver(lake, delivery_id, mode)
+
+
+def _deliver(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
+    report = recorded(lake, delivery_id) or _load(lake, delivery_id, mode)
+    because = report.outcome() if report.status is DeliveryStatus.REFUSED else None
+    arrival.put_away(lake.settings, delivery_id, refused_because=because)
+    return report
 
 
 def recorded(lake: Lake, delivery_id: str) -> DeliveryReport | None:
@@ -119,6 +137,7 @@ class _Work:
     content_hash: str | None = None
     layout: Layout | None = None
     label: str = ""
+    counts: staging.StagingCounts | None = None  # of the checks, before anything was staged
 
 
 def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
@@ -134,16 +153,53 @@ def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
         first = _loaded_before(lake, work)
         if first is not None:
             return _record_repeat(lake, work, first)
-        counts = _prepare(lake, cursor, work)
+        counts = _foreseen(_prepare, lake, cursor, work)
         report = _commit(lake, cursor, work, counts, mode)
     except DeliveryRefusedError as error:
         return _record_refusal(
-            lake, delivery_id, work.source, work.label, work.content_hash, work.received_at, error, work.layout
+            lake,
+            delivery_id,
+            work.source,
+            work.label,
+            work.content_hash,
+            work.received_at,
+            error,
+            work.layout,
+            work.counts,
         )
     finally:
         staging.clear(cursor)
         cursor.close()
     return DeliveryReport(**{**report.__dict__, "seconds": round(time.monotonic() - started, 3)})
+
+
+def _foreseen(
+    prepare: Callable[[Lake, duckdb.DuckDBPyConnection, _Work], staging.StagingCounts],
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    work: _Work,
+) -> staging.StagingCounts:
+    """``prepare``, with errors that no check foresaw turned into ones without a patient's value.
+
+    The database's messages quote values. Want of memory or disk may pass, so the delivery waits; any other error would
+    come back each time, so it is refused.
+    """
+    import duckdb
+
+    try:
+        return prepare(lake, cursor, work)
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        kind = type(error).__name__
+    except duckdb.Error as error:
+        raise reading.refused(
+            FileFault.UNPROCESSABLE,
+            f"The database could not process it ({type(error).__name__}).",
+            hint="A fault of MediSync: please report it with the file's structure, not its contents.",
+        ) from None
+    raise IntakeFailedError(
+        f"Delivery {work.delivery_id} could not be staged ({kind}).",
+        hint="Is there room on the disk, and is MEDISYNC_MEMORY_LIMIT_MB large enough? It will be tried again.",
+    )
 
 
 def _prepare(lake: Lake, cursor: duckdb.DuckDBPyConnection, work: _Work) -> staging.StagingCounts:
@@ -155,7 +211,8 @@ def _prepare(lake: Lake, cursor: duckdb.DuckDBPyConnection, work: _Work) -> stag
     words = labels.words_of(work.path.name)
     work.label = labels.label(work.path.name, staging.name_words(cursor, work.layout, words))
     staging.check(cursor, work.layout, work.received_at)
-    first_look = staging.count(cursor, work.layout)
+    first_look = staging.count_checked(cursor)
+    work.counts = first_look
     if first_look.rows_read == 0:
         raise reading.refused(FileFault.NO_ROWS, "It has a header and no rows.")
     if first_look.quarantined:
@@ -196,8 +253,7 @@ def _commit(
             full_extract_share=lake.settings.full_extract_share,
         )
         now = _now()
-        for table in merged.changed_tables:
-            _next_version(transaction, table, work.delivery_id, now)
+        _next_versions(transaction, merged.changed_tables, work.delivery_id, now)
         transaction.execute(
             "INSERT INTO lake.clinical.quarantine SELECT ?, row_number, column_name, reason FROM faults",
             [work.delivery_id],
@@ -230,15 +286,18 @@ def _commit(
     return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
 
 
-def _next_version(transaction: duckdb.DuckDBPyConnection, table: str, delivery_id: str, now: dt.datetime) -> None:
-    row = transaction.execute(
-        "SELECT coalesce(max(version), 0) FROM lake.clinical.table_versions WHERE table_name = ?", [table]
-    ).fetchone()
-    transaction.execute("DELETE FROM lake.clinical.table_versions WHERE table_name = ?", [table])
+def _next_versions(
+    transaction: duckdb.DuckDBPyConnection, tables: tuple[str, ...], delivery_id: str, now: dt.datetime
+) -> None:
+    if not tables:
+        return
+    known = dict(transaction.execute("SELECT table_name, version FROM lake.clinical.table_versions").fetchall())
     transaction.execute(
-        "INSERT INTO lake.clinical.table_versions VALUES (?, ?, ?, ?)",
-        [table, (row[0] if row else 0) + 1, delivery_id, now],
+        "DELETE FROM lake.clinical.table_versions WHERE table_name IN (SELECT unnest(?::VARCHAR[]))", [list(tables)]
     )
+    rows = [value for table in tables for value in (table, known.get(table, 0) + 1, delivery_id, now)]
+    marks = ", ".join(["(?, ?, ?, ?)"] * len(tables))
+    transaction.execute(f"INSERT INTO lake.clinical.table_versions VALUES {marks}", rows)
 
 
 def _loaded_before(lake: Lake, work: _Work) -> str | None:
@@ -279,6 +338,7 @@ def _record_refusal(
     received_at: dt.datetime,
     error: DeliveryRefusedError,
     layout: Layout | None = None,
+    counts: staging.StagingCounts | None = None,
 ) -> DeliveryReport:
     report = DeliveryReport(
         delivery_id=delivery_id,
@@ -289,6 +349,9 @@ def _record_refusal(
         layout=layout.name if layout else None,
         reason=error.reason,
         message=str(error),
+        rows_read=counts.rows_read if counts else 0,
+        quarantined=counts.quarantined if counts else 0,
+        faults=counts.faults if counts else {},
         received_at=received_at,
         finished_at=_now(),
     )

@@ -7,6 +7,7 @@ its words is a name in the file, or, where the file could not be read, when all 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _HARMLESS_TEXT = """
 admission admissions age ages bad big broken care changed claim claims clinic clinical condition conditions copy csv
@@ -20,8 +21,10 @@ HARMLESS_WORDS = frozenset(_HARMLESS_TEXT.split())
 
 
 def words_of(file_name: str) -> list[str]:
-    """The words of a file's name in lower case, digits apart."""
-    return re.findall(r"[^\W\d_]+", file_name.casefold())
+    """The words of a file's name in lower case, digits apart; words in camel case also one by one."""
+    name = unicodedata.normalize("NFC", file_name)
+    apart = re.sub(r"([^\W\d_A-Z])([A-Z])", r"\1 \2", name)
+    return list(dict.fromkeys(re.findall(r"[^\W\d_]+", f"{name} {apart}".lower())))
 
 
 def label(file_name: str, name_words: set[str] | None) -> str:
@@ -29,6 +32,6 @@ def label(file_name: str, name_words: set[str] | None) -> str:
     words = words_of(file_name)
     is_harmless = not name_words if name_words is not None else all(word in HARMLESS_WORDS for word in words)
     if is_harmless:
-        return file_name
+        return "".join(sign if sign.isprintable() else "?" for sign in file_name)
     ending = re.search(r"(\.[a-z]{2,7}){1,2}$", file_name.casefold())
     return f"(name withheld){ending.group() if ending else ''}"

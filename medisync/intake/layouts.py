@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medisync.intake.reading import DelimitedFile, identifier, refused
-from medisync.intake.reasons import FileFault, RowFault
+from medisync.intake.reasons import EARLIEST_ADMISSION, LONGEST_VALUE, OLDEST_AGE_YEARS, FileFault, RowFault
 
 RECOGNISED_SHARE = 0.5
 """A file with at least this share of a layout's columns is meant to be of that layout."""
@@ -26,8 +26,8 @@ class Layout:
 
     ``typed`` are SQL expressions over the raw text columns, named ``v_...`` so that they never hide one; ``checks``,
     ``notices`` and the keys read both. ``identity`` says what makes two admissions the same one, ``patient`` what
-    makes two patients the same one; both are pseudonymised and then gone. ``names`` are the columns with people's
-    names.
+    makes two patients the same one; both are pseudonymised and then gone. ``has_identity`` and ``has_patient`` are true
+    for rows, also faulty ones, of which these can be told. ``names`` are the columns with people's names.
     """
 
     name: str
@@ -36,7 +36,9 @@ class Layout:
     checks: tuple[Check, ...]
     notices: dict[str, str]
     identity: str
+    has_identity: str
     patient: str
+    has_patient: str
     practitioner: str
     names: tuple[str, ...]
 
@@ -98,25 +100,45 @@ HEALTHCARE_CSV = Layout(
         Check(
             "Date of Admission", RowFault.DATE_IN_FUTURE, "v_admitted_at > getvariable('received_at') + INTERVAL 1 DAY"
         ),
+        Check("Date of Admission", RowFault.DATE_TOO_EARLY, f"v_admitted_at < TIMESTAMP '{EARLIEST_ADMISSION}'"),
+        Check(
+            "Discharge Date", RowFault.DATE_IN_FUTURE, "v_discharged_at > getvariable('received_at') + INTERVAL 1 DAY"
+        ),
         Check("Discharge Date", RowFault.DISCHARGE_BEFORE_ADMISSION, "v_discharged_at < v_admitted_at"),
         Check(
             "Age", RowFault.BAD_NUMBER, '"Age" IS NOT NULL AND (v_age IS NULL OR v_age <> floor(v_age) OR isnan(v_age))'
         ),
         Check("Age", RowFault.NEGATIVE_AGE, "v_age < 0"),
-        Check("Age", RowFault.IMPLAUSIBLE_AGE, "v_age > 120 AND NOT isnan(v_age)"),
+        Check("Age", RowFault.IMPLAUSIBLE_AGE, f"v_age > {OLDEST_AGE_YEARS} AND NOT isnan(v_age)"),
         Check(
             "Billing Amount",
             RowFault.BAD_NUMBER,
-            '"Billing Amount" IS NOT NULL AND (v_billing IS NULL OR NOT isfinite(v_billing) OR abs(v_billing) >= 1e12)',
+            '"Billing Amount" IS NOT NULL AND (v_billing IS NULL OR NOT isfinite(v_billing) '
+            "OR abs(round(v_billing, 2)) >= 1e12)",
         ),
     ),
     notices={"NEGATIVE_BILLING": "v_billing < 0"},
     identity='concat_ws(chr(31), lower("Name"), strftime(v_admitted_at, \'%Y-%m-%dT%H:%M:%S\'), lower("Hospital"))',
+    has_identity='"Name" IS NOT NULL AND v_admitted_at IS NOT NULL',
     # The file has no patient number. A name alone is shared by different people; a blood type does not change.
     patient="concat_ws(chr(31), lower(\"Name\"), v_gender, coalesce(v_blood_type, ''))",
+    has_patient='"Name" IS NOT NULL',
     practitioner='lower("Doctor")',
     names=("Name", "Doctor"),
 )
+
+
+def text_checks(layout: Layout) -> tuple[Check, ...]:
+    """Checks of the text itself, the same for every column of every layout."""
+    return tuple(
+        check
+        for column in layout.columns
+        for check in (
+            Check(column, RowFault.CONTROL_CHARACTER, f"contains({identifier(column)}, chr(0))"),
+            Check(column, RowFault.VALUE_TOO_LONG, f"length({identifier(column)}) > {LONGEST_VALUE}"),
+        )
+    )
+
 
 LAYOUTS: tuple[Layout, ...] = (HEALTHCARE_CSV,)
 

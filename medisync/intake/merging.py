@@ -60,6 +60,8 @@ def merge(
         mode = _mode_of(cursor, full_extract_share)
     if mode is DeliveryMode.UPSERT:
         cursor.execute("DELETE FROM marked WHERE state = 'absent'")
+    else:
+        _spare(cursor)
     for table in EVENT_COLUMNS:
         _mark_events(cursor, table)
     counts = dict(cursor.execute("SELECT state, count(*) FROM marked GROUP BY state").fetchall())
@@ -101,6 +103,18 @@ def _mode_of(cursor: duckdb.DuckDBPyConnection, full_extract_share: float) -> De
     ).fetchone()
     seen, known = row if row else (0, 0)
     return DeliveryMode.SNAPSHOT if known and seen >= full_extract_share * known else DeliveryMode.UPSERT
+
+
+def _spare(cursor: duckdb.DuckDBPyConnection) -> None:
+    """A faulty row says that its admission exists: it stays as it was, and is neither deleted nor unchanged.
+
+    Where the row's admission cannot be told, its patient's absent admissions stay. A malformed line tells neither.
+    """
+    cursor.execute(
+        "DELETE FROM marked WHERE state = 'absent' AND admission_key IN (SELECT admission_key FROM spared "
+        "UNION SELECT admission_key FROM lake.clinical.admissions WHERE source = getvariable('source') "
+        "AND patient_key IN (SELECT patient_key FROM spared))"
+    )
 
 
 def _mark_events(cursor: duckdb.DuckDBPyConnection, table: str) -> None:

@@ -20,19 +20,24 @@ class FileFault(StrEnum):
     DUPLICATE_COLUMN = "DUPLICATE_COLUMN"  # a column stands there twice
     MALFORMED = "MALFORMED"  # not a table: the text cannot be split into rows and columns
     TOO_MANY_FAULTS = "TOO_MANY_FAULTS"  # a larger share of faulty rows than the threshold
+    UNPROCESSABLE = "UNPROCESSABLE"  # the database could not work with it, and no check foresaw why
 
 
 class RowFault(StrEnum):
     """Faults that quarantine one row."""
 
     MALFORMED_ROW = "MALFORMED_ROW"  # more or fewer fields than the header, or broken quoting
+    NOT_UTF8 = "NOT_UTF8"  # text in another encoding
+    CONTROL_CHARACTER = "CONTROL_CHARACTER"  # a NUL byte
+    VALUE_TOO_LONG = "VALUE_TOO_LONG"  # above 1,000 characters
     MISSING_VALUE = "MISSING_VALUE"
     BAD_DATE = "BAD_DATE"
     BAD_NUMBER = "BAD_NUMBER"
     NEGATIVE_AGE = "NEGATIVE_AGE"
     IMPLAUSIBLE_AGE = "IMPLAUSIBLE_AGE"  # above 120 years
     DISCHARGE_BEFORE_ADMISSION = "DISCHARGE_BEFORE_ADMISSION"
-    DATE_IN_FUTURE = "DATE_IN_FUTURE"  # admitted after the day the file arrived
+    DATE_IN_FUTURE = "DATE_IN_FUTURE"  # admitted or discharged after the day the file arrived
+    DATE_TOO_EARLY = "DATE_TOO_EARLY"  # admitted before 1900
 
 
 class Notice(StrEnum):
@@ -44,6 +49,12 @@ class Notice(StrEnum):
 
 OLDEST_AGE_YEARS = 120
 """The oldest verified age is 122; above 120 a typing error is likelier than a patient."""
+
+EARLIEST_ADMISSION = "1900-01-01"
+"""Before it no admission was recorded by a computer: a year of 0204 or 1024 is a typing error."""
+
+LONGEST_VALUE = 1000
+"""Characters of one value; a hospital's or an insurer's name has fewer, so more of them are rows run together."""
 
 POOLED_AGE_YEARS = 90
 """Ages of 90 and more are kept as 90: the HIPAA Safe Harbor rule, 45 CFR 164.514(b)(2)(i)(C)."""

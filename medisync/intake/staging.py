@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medisync.intake import pseudonyms
-from medisync.intake.layouts import Layout
+from medisync.intake.layouts import Layout, text_checks
 from medisync.intake.reading import identifier
 from medisync.intake.reasons import POOLED_AGE_YEARS
 
@@ -28,8 +28,10 @@ WORKING_TABLES = (
     "malformed",
     "malformed_lines",
     "malformed_scan",
+    "blank",
     "faults",
     "keyed",
+    "spared",
     "staged_admissions",
     "staged_patients",
     "staged_conditions",
@@ -63,7 +65,7 @@ def check(cursor: duckdb.DuckDBPyConnection, layout: Layout, received_at: dt.dat
     checks = " UNION ALL ".join(
         f"SELECT row_number, '{one.column}' AS column_name, '{one.fault.value}' AS reason FROM typed "
         f"WHERE {one.condition}"
-        for one in layout.checks
+        for one in (*layout.checks, *text_checks(layout))
     )
     cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE faults AS {checks} "
@@ -74,7 +76,9 @@ def check(cursor: duckdb.DuckDBPyConnection, layout: Layout, received_at: dt.dat
 def stage(cursor: duckdb.DuckDBPyConnection, layout: Layout, source: str, key: bytes) -> None:
     """Make the ``staged_*`` tables from the rows of ``typed`` without a fault; of rows with one key the last wins.
 
-    Direct identifiers end here: what is staged holds pseudonyms only.
+    ``spared(admission_key, patient_key)`` are those of the faulty rows, as far as they can be told: the delivery does
+    contain these admissions, so they are not to be deleted as absent. Direct identifiers end here: what is staged
+    holds pseudonyms only.
     """
     pseudonyms.install(cursor, key)
     good = "WHERE row_number NOT IN (SELECT row_number FROM faults)" if _any(cursor, "faults") else ""
@@ -98,6 +102,18 @@ def stage(cursor: duckdb.DuckDBPyConnection, layout: Layout, source: str, key: b
             FROM keyed QUALIFY row_number = max(row_number) OVER (PARTITION BY admission_key)
             """
         )
+        cursor.execute(
+            f"""
+            CREATE OR REPLACE TEMP TABLE spared AS
+            SELECT DISTINCT
+                   CASE WHEN {layout.has_identity} THEN pseudonym(concat_ws(chr(31), 'admission', ?, {layout.identity}))
+                   END AS admission_key,
+                   CASE WHEN {layout.has_patient} AND NOT coalesce({layout.has_identity}, false)
+                        THEN pseudonym('patient' || chr(31) || {layout.patient}) END AS patient_key
+            FROM typed WHERE row_number IN (SELECT row_number FROM faults)
+            """,
+            [source],
+        )
     finally:
         pseudonyms.forget(cursor)
     cursor.execute(
@@ -118,13 +134,17 @@ def stage(cursor: duckdb.DuckDBPyConnection, layout: Layout, source: str, key: b
         cursor.execute(f"ALTER TABLE temp.staged_admissions DROP COLUMN {column}")
 
 
-def count(cursor: duckdb.DuckDBPyConnection, layout: Layout) -> StagingCounts:
-    """Counts over what was read and checked; the duplicates only when ``keyed`` is there."""
+def count_checked(cursor: duckdb.DuckDBPyConnection) -> StagingCounts:
+    """Counts over what was read and checked."""
     read = _number(cursor, "SELECT (SELECT count(*) FROM raw) + (SELECT count(*) FROM malformed)")
     quarantined = _number(cursor, "SELECT count(DISTINCT row_number) FROM faults")
     faults = dict(cursor.execute("SELECT reason, count(*) FROM faults GROUP BY reason ORDER BY reason").fetchall())
-    if not _exists(cursor, "keyed"):
-        return StagingCounts(read, quarantined, 0, 0, faults)
+    return StagingCounts(read, quarantined, 0, 0, faults)
+
+
+def count(cursor: duckdb.DuckDBPyConnection, layout: Layout) -> StagingCounts:
+    """Counts over what was read, checked and staged."""
+    checked = count_checked(cursor)
     row = cursor.execute(
         "SELECT count(*), count(DISTINCT (admission_key, row_hash)), count(DISTINCT admission_key), "
         "min(v_admitted_at)::DATE, max(v_admitted_at)::DATE FROM keyed"
@@ -136,8 +156,13 @@ def count(cursor: duckdb.DuckDBPyConnection, layout: Layout) -> StagingCounts:
         if (number := _number(cursor, f"SELECT count(*) FROM keyed WHERE {condition}"))
     }
     kept, distinct_rows, distinct_keys, first, last = row
-    return StagingCounts(
-        read, quarantined, kept - distinct_rows, distinct_rows - distinct_keys, faults, notices, first, last
+    return replace(
+        checked,
+        duplicates_exact=kept - distinct_rows,
+        duplicates_conflicting=distinct_rows - distinct_keys,
+        notices=notices,
+        admitted_from=first,
+        admitted_until=last,
     )
 
 
@@ -158,27 +183,27 @@ def write_quarantine(cursor: duckdb.DuckDBPyConnection, layout: Layout, path: Pa
 
 
 def name_words(cursor: duckdb.DuckDBPyConnection, layout: Layout, words: list[str]) -> set[str]:
-    """Those of ``words`` (lower case) that occur as a part of a person's name in ``raw``."""
+    """Those of ``words`` (lower case) that are a part of a person's name in ``raw``, or first and last name in one."""
     if not words:
         return set()
     columns = [f"SELECT DISTINCT {identifier(name)} AS name FROM raw" for name in layout.names]
     found = cursor.execute(
-        "WITH names AS (" + " UNION ".join(columns) + "), parts AS (SELECT DISTINCT "
-        "unnest(regexp_split_to_array(lower(name), '[^[:alnum:]]+')) AS part FROM names) "
-        "SELECT part FROM parts WHERE part IN (SELECT unnest(?))",
+        "WITH names AS (" + " UNION ".join(columns) + "), "
+        "split AS (SELECT DISTINCT regexp_extract_all(lower(nfc_normalize(name)), '\\pL+') AS parts FROM names), "
+        "together AS (SELECT parts[-1] AS last, array_to_string(parts[:-2], '') AS others FROM split "
+        "             WHERE len(parts) > 1), "
+        "words AS (SELECT unnest(?::VARCHAR[]) AS word) "
+        "SELECT word FROM words WHERE length(word) > 1 AND (word IN (SELECT unnest(parts) FROM split) "
+        "OR EXISTS (FROM together WHERE contains(word, others || last) OR contains(word, last || others)))",
         [words],
     ).fetchall()
-    return {part for (part,) in found}
+    return {word for (word,) in found}
 
 
 def clear(cursor: duckdb.DuckDBPyConnection) -> None:
     """Drop every working table, and with them the names."""
-    for table in WORKING_TABLES:
-        cursor.execute(f"DROP TABLE IF EXISTS temp.{table}")
-
-
-def _exists(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
-    return bool(_number(cursor, f"SELECT count(*) FROM duckdb_tables() WHERE temporary AND table_name = '{table}'"))
+    drops = "; ".join(f"DROP TABLE IF EXISTS temp.{table}" for table in WORKING_TABLES)
+    cursor.execute(f"BEGIN; {drops}; COMMIT")  # one transaction, since each attaches to the lake, too
 
 
 def _any(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:

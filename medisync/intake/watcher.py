@@ -11,6 +11,7 @@ import logging
 import signal
 import threading
 import uuid
+from pathlib import Path
 
 import httpx
 
@@ -35,6 +36,7 @@ class Watcher:
         self._completeness = arrival.Completeness(settings.inbox_settle_seconds)
         self._client = httpx.Client(base_url=settings.prefect_api_url, timeout=10.0)
         self._is_server_away = False
+        self._complained_of: set[Path] = set()
 
     def step(self) -> None:
         """Look once: claim what is complete, announce what is claimed."""
@@ -44,7 +46,9 @@ class Watcher:
     def claim_complete_files(self) -> list[str]:
         """Claim every complete file of the inbox; the ids of the deliveries made of them."""
         present = list(arrival.waiting(self._settings))
-        self._completeness.forget_missing({path for _, path in present})
+        paths = {path for _, path in present}
+        self._completeness.forget_missing(paths)
+        self._complained_of &= paths
         claimed = []
         for source, path in present:
             try:
@@ -52,7 +56,9 @@ class Watcher:
                     continue
                 delivery_id = arrival.claim(self._settings, path, source)
             except OSError as error:
-                log.error("A file of source %s cannot be claimed: %s", source, error.strerror)
+                if path not in self._complained_of:  # said once: it is looked at several times a second
+                    self._complained_of.add(path)
+                    log.error("A file of source %s cannot be claimed: %s", source, error.strerror)
                 continue
             if delivery_id is not None:
                 self._claims.add(delivery_id, source)
@@ -62,12 +68,20 @@ class Watcher:
 
     def announce_open_claims(self) -> None:
         """Tell the server of every claimed delivery it does not know of yet, or seems to have lost."""
-        for delivery_id in arrival.claimed(self._settings):
+        in_processing = arrival.claimed(self._settings)
+        for known in self._claims.open():
+            if known.delivery_id not in in_processing:
+                self._claims.finished(known.delivery_id)
+        for delivery_id in in_processing:
             found = arrival.claimed_file(self._settings, delivery_id)
             if found is None:
+                arrival.remove_abandoned(self._settings, delivery_id)
                 continue
             claim = self._claims.get(delivery_id)
-            if claim is None:  # the watcher died between the rename and the ledger
+            if claim is None:  # made by ``medisync ingest``, or by a watcher that died between rename and ledger
+                with arrival.sole_worker(self._settings, delivery_id) as is_nobody_at_it:
+                    if not is_nobody_at_it:
+                        continue
                 self._claims.add(delivery_id, found[0])
             elif claim.state is not ClaimState.CLAIMED and not self._is_lost(delivery_id, claim.announced_at):
                 continue

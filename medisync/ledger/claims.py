@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,13 +36,11 @@ class Claims:
 
     def add(self, delivery_id: str, source: str) -> None:
         """Record a claim; a claim that is known already stays as it is."""
-        with self._engine.begin() as connection:
-            if self._get(connection, delivery_id) is None:
-                connection.execute(
-                    claims.insert().values(
-                        delivery_id=delivery_id, source=source, state=ClaimState.CLAIMED, claimed_at=_now()
-                    )
-                )
+        row = claims.insert().values(
+            delivery_id=delivery_id, source=source, state=ClaimState.CLAIMED, claimed_at=_now()
+        )
+        with suppress(sa.exc.IntegrityError), self._engine.begin() as connection:
+            connection.execute(row)  # looking first would leave a moment for another watcher
 
     def get(self, delivery_id: str) -> Claim | None:
         with self._engine.begin() as connection:

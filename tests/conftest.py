@@ -1,0 +1,57 @@
+"""Fixtures for all tests: workspaces in temporary folders, never the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medisync import intake
+from medisync.intake import DeliveryReport
+from medisync.lake import Lake
+from medisync.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The shipped sample file."""
+    return ROOT / "data" / "sample" / "healthcare_dataset.csv.gz"
+
+
+def make_workspace(folder: Path, environment: pytest.MonkeyPatch, **settings: object) -> Settings:
+    """Settings over ``folder``, also in the environment, so that kernels and child processes have the same."""
+    environment.setenv("MEDISYNC_DATA", str(folder / "data"))
+    environment.setenv("MEDISYNC_REPORTS", str(folder / "reports"))
+    for name, value in {"inbox_settle_seconds": 0.0, "retry_seconds": 0.05, **settings}.items():
+        environment.setenv(f"MEDISYNC_{name.upper()}", str(value))
+    made = load_settings()
+    made.make_folders()
+    return made
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """An empty workspace."""
+    return make_workspace(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def lake(workspace: Settings) -> Iterator[Lake]:
+    """The lake of ``workspace``."""
+    opened = Lake(workspace)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def sample_delivery(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[tuple[Lake, DeliveryReport]]:
+    """A lake with the sample in it and what its delivery reported. Shared: only read from it."""
+    folder = tmp_path_factory.mktemp("sample")
+    settings = Settings(data=folder / "data", reports=folder / "reports")
+    opened = Lake(settings)
+    report = intake.ingest(opened, sample)
+    yield opened, report
+    opened.close()
