@@ -16,6 +16,9 @@ RIDGE = 2.0
 """Penalty on each harmonic coefficient of the log mean: as if it had been seen near 0 with standard deviation 0.7."""
 ROUNDS = 12
 LARGEST_DISPERSION = 5.0
+PRIOR_PERIODS = 100
+LARGEST_EXACT_MEAN = 1000.0
+"""Above this the normal distribution with the same mean and variance is used."""
 
 
 def count_regression_forecast(values: Floats, season: int, horizon: int) -> Floats:
@@ -55,37 +58,55 @@ def negative_binomial_quantiles(history: Floats, forecast: Floats, levels: Seque
     """Quantiles (n, h, levels), whole numbers, of counts expected to be ``forecast`` (n, h) after ``history`` (n, t).
 
     The mean itself is uncertain: with ``m`` observed periods it counts as Gamma distributed with half an event added,
-    so that a series of zeros does not promise zero for ever. Dispersion by moments from the history. Expectations
-    above 1000 are rounded to a normal distribution with the same mean and variance. NaN where the forecast is.
+    so that a series of zeros does not promise zero for ever. Dispersion by moments from the history, shrunk towards
+    the panel's. NaN where the forecast is.
     """
     known = np.isfinite(history)
     periods = np.maximum(known.sum(axis=1), 1)
     mean = np.nan_to_num(known_mean(history, axis=1))
-    dispersion = _moment_dispersion(np.where(known, history, 0.0), np.maximum(mean, 1e-9)[:, None], known)
-    expected = forecast + 0.5 / periods[:, None]
-    # Variance of a Gamma with shape (events + 1/2) adds 1 / shape to the dispersion.
-    events = np.maximum(forecast, 0.0) * periods[:, None] + 0.5
-    total = dispersion[:, None] + 1 / np.where(np.isfinite(events), events, 1.0)
-    result = np.full((*forecast.shape, len(levels)), np.nan)
-    for i, h in np.argwhere(np.isfinite(forecast)):
-        result[i, h] = _quantiles(float(expected[i, h]), float(total[i, h]), np.asarray(levels, dtype=float))
+    dispersion = _shrunk_dispersion(np.where(known, history, 0.0), np.maximum(mean, 1e-9)[:, None], known)
+    wanted = np.isfinite(forecast)
+    expected = np.where(wanted, np.maximum(forecast, 0.0), 0.0) + 0.5 / periods[:, None]
+    # The variance of a Gamma with shape (events + 1/2) adds 1 / shape to the dispersion.
+    total = dispersion[:, None] + 1 / (expected * periods[:, None])
+    result = _quantiles(expected[wanted], total[wanted], np.asarray(levels, dtype=float))
+    full = np.full((*forecast.shape, len(levels)), np.nan)
+    full[wanted] = result
+    return full
+
+
+def _quantiles(mean: Floats, dispersion: Floats, levels: Floats) -> Floats:
+    """Smallest whole numbers (r, levels) whose negative-binomial distribution function reaches ``levels``."""
+    from scipy.special import ndtri
+
+    spread = np.sqrt(mean + dispersion * mean**2)
+    result: Floats = np.maximum(np.round(mean[:, None] + spread[:, None] * ndtri(levels)), 0.0)
+    rows = np.flatnonzero(mean <= LARGEST_EXACT_MEAN)
+    size = 1 / np.maximum(dispersion, 1e-8)
+    log_mass = -size * np.log1p(mean / size)
+    log_odds = np.log(mean) - np.log(size + mean)
+    distribution, count = np.zeros(len(mean)), 0
+    found = np.zeros(result.shape, dtype=bool)
+    while len(rows):
+        distribution[rows] += np.exp(log_mass[rows])
+        reached = (distribution[rows, None] >= levels - 1e-12) & ~found[rows]
+        result[rows] = np.where(reached, count, result[rows])
+        found[rows] |= reached
+        count += 1
+        # Rounding may keep the sum just below a high level: far in the tail the search ends.
+        rows = rows[~found[rows].all(axis=1) & (count < mean[rows] + 40 * spread[rows] + 40)]
+        log_mass[rows] += np.log((size[rows] + count - 1) / count) + log_odds[rows]
     return result
 
 
-def _quantiles(mean: float, dispersion: float, levels: Floats) -> Floats:
-    """Smallest whole numbers whose negative-binomial distribution function reaches ``levels``."""
-    if mean > 1000:
-        from scipy.special import ndtri
-
-        spread = np.sqrt(mean + dispersion * mean**2)
-        return np.asarray(np.maximum(np.round(mean + spread * ndtri(levels)), 0.0))
-    size = 1 / max(dispersion, 1e-8)
-    largest = int(np.ceil(mean + 20 * np.sqrt(mean + dispersion * mean**2) + 20))
-    step = np.arange(1, largest + 1)
-    log_start = -size * np.log1p(mean / size)
-    log_ratio = np.log((size + step - 1) / step) + np.log(mean) - np.log(size + mean)
-    distribution = np.cumsum(np.exp(log_start + np.concatenate([[0.0], np.cumsum(log_ratio)])))
-    return np.searchsorted(distribution, levels - 1e-12).clip(max=largest).astype(float)
+def _shrunk_dispersion(counts: Floats, expected: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Dispersion (n,) of each series, drawn towards the panel's as if that had been seen in 100 more periods."""
+    excess = np.where(known, (counts - expected) ** 2 - expected, 0.0).sum(axis=1)
+    square = np.where(known, expected**2, 0.0).sum(axis=1)
+    common = np.clip(excess.sum() / max(float(square.sum()), 1e-9), 0.0, LARGEST_DISPERSION)
+    prior = PRIOR_PERIODS * expected[:, 0] ** 2
+    shrunk: Floats = np.clip((excess + common * prior) / np.maximum(square + prior, 1e-9), 0.0, LARGEST_DISPERSION)
+    return shrunk
 
 
 def _moment_dispersion(counts: Floats, expected: Floats, known: NDArray[np.bool_]) -> Floats:

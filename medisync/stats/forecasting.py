@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from medisync.stats.combination import METHODS, candidate_forecasts, default_can
 from medisync.stats.intervals import ErrorModel, fit_error_model, prediction_quantiles
 from medisync.stats.sarima import SarimaOrder
 from medisync.stats.scores import LEVELS, checked_levels, interval_coverage, known_mean, weighted_interval_score
-from medisync.stats.series import Panel, checked_horizon
+from medisync.stats.series import Panel, SeriesFlag, checked_horizon
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +24,8 @@ AUTO = "auto"
 REFERENCES = ("mean", "seasonal_naive")
 ORIGINS = {"daily": 52, "weekly": 52, "monthly": 30}
 """Past origins used unless told otherwise: with steps of one week they span every season of a year."""
+USED = "used"
+"""Name, among past forecasts, of those by the methods used."""
 SMALLEST_GAIN = 0.02
 """Share by which a candidate has to beat the mean: nobody should plan by a smaller difference."""
 BURN_IN = 10
@@ -60,24 +62,25 @@ class Accuracy:
 class Forecast:
     """Forecasts of ``n`` series, ``h`` periods ahead, and how far they can be trusted.
 
-    ``median`` (n, h), ``quantiles`` (n, h, levels), ``periods`` (h,) first days; ``method`` is the one used,
-    ``accuracy`` its own, ``accuracies`` those of all candidates; ``errors`` is what the intervals are made of.
+    ``median`` (n, h), ``quantiles`` (n, h, levels), ``periods`` (h,) first days; ``methods`` (n,) are those used and
+    ``accuracy`` theirs, ``accuracies`` those of all candidates; ``errors`` is what the intervals are made of.
     """
 
     panel: Panel
     periods: pd.DatetimeIndex
-    method: str
+    methods: tuple[str, ...]
     median: Floats
     levels: tuple[float, ...]
     quantiles: Floats
     errors: ErrorModel
+    accuracy: Accuracy
     accuracies: dict[str, Accuracy]
     past: Backtest
 
     @property
-    def accuracy(self) -> Accuracy:
-        """The accuracy of the method used."""
-        return self.accuracies[self.method]
+    def method(self) -> str:
+        """The method used for most series."""
+        return max(dict.fromkeys(self.methods), key=self.methods.count)
 
     def frame(self) -> pd.DataFrame:
         """Long frame: ``unique_id, ds, step, lower_95, lower_80, lower_50, median, upper_50, upper_80, upper_95``.
@@ -118,7 +121,8 @@ def forecast_panel(
     """Forecast every series of ``panel`` for ``horizon`` periods.
 
     ``method`` ``auto`` takes the candidate with the smallest scaled error over the whole panel in the backtest, and
-    the mean if none clearly beats it (:func:`best_method`). ``origins`` defaults to a year of weeks, 52, or to 30
+    the mean if none clearly beats it (:func:`best_method`); series with fewer than one event a period have their own
+    choice (:func:`best_rare_method`). ``origins`` defaults to a year of weeks, 52, or to 30
     months; ``step`` (periods between origins) is spread over the history unless given. Stored SARIMA ``orders`` by id
     make that a candidate. Raises :class:`~medisync.errors.ParameterError` for a horizon outside 1 to 366, an unknown
     method, or levels that are not symmetric.
@@ -135,21 +139,24 @@ def forecast_panel(
     count = ORIGINS[panel.frequency] if origins is None else origins
     every = spread_step(panel.values.shape[1], panel.season, horizon, origins=count) if step is None else step
     past = backtest(panel, horizon, methods=tried, origins=count, step=every, orders=orders)
-    chosen = method if method != AUTO else best_method(past)
-    accuracies = {name: measured_accuracy(panel, past, name, intervals=name == chosen) for name in tried}
-    made = candidate_forecasts(panel, horizon, (chosen,), orders=orders)[chosen][:, 0]
-    errors = fit_error_model(past.truth, past.forecasts[chosen], past.overlap)
+    used = _methods_used(panel, past, method)
+    accuracies = {name: measured_accuracy(panel, past, name, intervals=False) for name in tried}
+    made = _picked(candidate_forecasts(panel, horizon, used, orders=orders), used)[:, 0]
+    past_made = _picked(past.forecasts, used)
+    errors = fit_error_model(past.truth, past_made, past.overlap)
     quantiles = prediction_quantiles(errors, made, given, history=panel.values)
+    with_used = replace(past, forecasts={**past.forecasts, USED: past_made})
     return Forecast(
         panel=panel,
         periods=panel.future(horizon),
-        method=chosen,
+        methods=used,
         median=quantiles[:, :, len(given) // 2],
         levels=given,
         quantiles=quantiles,
         errors=errors,
+        accuracy=measured_accuracy(panel, with_used, USED),
         accuracies=accuracies,
-        past=past,
+        past=with_used,
     )
 
 
@@ -171,6 +178,20 @@ def best_method(past: Backtest) -> str:
     statistic = diebold_mariano(by_origin[best], by_origin["mean"], past.overlap).statistic[0]
     clear = finite[best] < (1 - SMALLEST_GAIN) * finite["mean"] and not statistic > -1
     return best if clear else "mean"
+
+
+def best_rare_method(past: Backtest) -> str:
+    """Count regression if its squared error is at least 2 % below the mean's, else the mean.
+
+    Of rare events the expected number is wanted: the absolute error would favour a forecast of 0, and forecasts on the
+    square-root scale fall short of the expectation.
+    """
+    if "count_regression" not in past.forecasts:
+        return "mean"
+    square = {
+        name: float(known_mean((past.forecasts[name] - past.truth) ** 2)) for name in ("mean", "count_regression")
+    }
+    return "count_regression" if square["count_regression"] < (1 - SMALLEST_GAIN) * square["mean"] else "mean"
 
 
 def measured_accuracy(panel: Panel, past: Backtest, method: str, *, intervals: bool = True) -> Accuracy:
@@ -210,6 +231,26 @@ def past_quantiles(panel: Panel, past: Backtest, method: str, levels: Sequence[f
         history = panel.values[:, : past.origins[j]]
         result[:, j - BURN_IN] = prediction_quantiles(model, made[:, j], levels, history=history)
     return result
+
+
+def _methods_used(panel: Panel, past: Backtest, method: str) -> tuple[str, ...]:
+    """The method (n,) of each series."""
+    if method != AUTO:
+        return (method,) * len(panel.ids)
+    rare = np.array([SeriesFlag.LOW_COUNT in flags for flags in panel.flags])
+    common = best_method(_rows(past, ~rare)) if not rare.all() else "mean"
+    seldom = best_rare_method(_rows(past, rare)) if rare.any() else "mean"
+    return tuple(seldom if one else common for one in rare)
+
+
+def _rows(past: Backtest, rows: NDArray[np.bool_]) -> Backtest:
+    forecasts = {name: made[rows] for name, made in past.forecasts.items()}
+    return replace(past, truth=past.truth[rows], forecasts=forecasts, scale=past.scale[rows])
+
+
+def _picked(forecasts: Mapping[str, Floats], methods: tuple[str, ...]) -> Floats:
+    """The forecasts (n, k, h) of each series by its own method."""
+    return np.stack([forecasts[name][i] for i, name in enumerate(methods)])
 
 
 def _scaled(past: Backtest, method: str) -> Floats:
