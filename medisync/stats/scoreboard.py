@@ -10,6 +10,7 @@ import pandas as pd
 from medisync.errors import SeriesError
 from medisync.stats.forecasting import quantile_names
 from medisync.stats.scores import LEVELS, checked_levels, weighted_interval_score
+from medisync.stats.series import checked_days
 
 
 def score_forecasts(forecasts: pd.DataFrame, truth: pd.DataFrame, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
@@ -71,8 +72,4 @@ def _require(frame: pd.DataFrame, names: list[str], what: str) -> None:
 
 def _keyed(frame: pd.DataFrame) -> pd.DataFrame:
     """A copy whose keys can be matched: ids as text, days as dates."""
-    try:
-        days = pd.to_datetime(frame["ds"])
-    except (ValueError, TypeError):
-        raise SeriesError("The column ds holds something that is not a date.") from None
-    return frame.assign(unique_id=frame["unique_id"].astype(str), ds=days.dt.tz_localize(None).dt.as_unit("s"))
+    return frame.assign(unique_id=frame["unique_id"].astype(str), ds=checked_days(frame["ds"]))

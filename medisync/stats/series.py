@@ -126,6 +126,20 @@ def checked_horizon(horizon: int) -> int:
     return int(horizon)
 
 
+def checked_days(days: pd.Series) -> pd.Series:
+    """``days`` (dates, timestamps or ISO text) without a time zone, or :class:`~medisync.errors.SeriesError`."""
+    try:
+        if pd.api.types.is_numeric_dtype(days):
+            raise TypeError
+        is_time = pd.api.types.is_datetime64_any_dtype(days)
+        parsed = days if is_time else pd.to_datetime(days, format="ISO8601")
+        if parsed.isna().any():
+            raise ValueError
+        return parsed.dt.tz_localize(None).dt.as_unit("s")
+    except (ValueError, TypeError, OverflowError, AttributeError):
+        raise SeriesError("The column ds holds something that is not a date.") from None
+
+
 def period_start(days: pd.Series | pd.DatetimeIndex, frequency: Frequency) -> pd.DatetimeIndex:
     """First day of the period each day lies in."""
     index = pd.DatetimeIndex(days).tz_localize(None).normalize()
@@ -236,13 +250,7 @@ def _checked_columns(frame: pd.DataFrame, frequency: Frequency) -> tuple[pd.Date
         raise SeriesError(f"Columns are missing: {', '.join(missing)}.", hint=f"Expected {', '.join(COLUMNS)}.")
     if frame.empty:
         raise SeriesError("The frame has no rows.", hint="A series needs at least one observation.")
-    try:
-        days = pd.to_datetime(frame["ds"])
-        starts = period_start(days, frequency) if not days.isna().any() else None
-    except (ValueError, TypeError, OverflowError):
-        starts = None
-    if starts is None:
-        raise SeriesError("The column ds holds something that is not a date.")
+    starts = period_start(checked_days(frame["ds"]), frequency)
     if frame["unique_id"].isna().any():
         raise SeriesError("The column unique_id has missing values.")
     ids = frame["unique_id"].astype(str).to_numpy(dtype=object)
