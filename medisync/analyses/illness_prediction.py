@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from medisync.analyses.clinical_sql import within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
 from medisync.analyses.illness_prediction_sql import OTHER, counts_sql, repeats_sql
-from medisync.analyses.phrases import counted, listed, probability
+from medisync.analyses.phrases import counted, listed, probability, shortened
 from medisync.errors import NoDataError
 from medisync.stats.age_bands import UNKNOWN, AgeBands
 from medisync.stats.association import SMALLEST_EXPECTED, Association, measure_association
@@ -45,8 +45,8 @@ FACTOR_LABELS: dict[str, str] = {
 PATIENTS_FOR_DESIGN_EFFECT = 50_000
 """How repeated patients inflate the statistic is estimated from about this many of them; counts are always complete."""
 
-NEGLIGIBLE_W = 0.1
-STRENGTHS = ((NEGLIGIBLE_W, "negligible"), (0.3, "weak"), (0.5, "moderate"), (np.inf, "strong"))
+NEGLIGIBLE_W, LARGE_W = 0.1, 0.5
+STRENGTHS = ((NEGLIGIBLE_W, "negligible"), (0.3, "weak"), (LARGE_W, "moderate"), (np.inf, "strong"))
 """Cohen (1988), section 7.2, for w = V sqrt(min(r, c) - 1)."""
 
 NOT_A_PREDICTION = (
@@ -319,11 +319,17 @@ def _headline(
             if (usable["w_high"] < NEGLIGIBLE_W).all()
             else f"but with so few cases one up to Cramér's V {strongest:.2f} may go unseen"
         )
+        finding = Finding.NOTHING if (usable["w_high"] < LARGE_W).all() else Finding.TOO_LITTLE
+        nothing = (
+            f"None of {len(usable)} factors ({names}) goes together"
+            if len(usable) > 1
+            else f"{names.capitalize()} does not go together"
+        )
         text = (
-            f"None of {counted(len(usable), 'factor')} ({names}) goes together with the condition beyond chance "
+            f"{nothing} with the condition beyond chance "
             f"({probability(float(usable['p_adjusted'].min()))} for the closest, after correction); {limit}."
         )
-        return text, Finding.NOTHING
+        return text, finding
     if relevant.empty:
         text = (
             f"{listed([str(name) for name in found['label']]).capitalize()} and the condition are associated, "
@@ -337,13 +343,14 @@ def _headline(
         f"({first['label']}: {first['strength']} association, Cramér's V {first['cramers_v']:.2f}, "
         f"95 % interval {first['cramers_v_low']:.2f} to {first['cramers_v_high']:.2f})"
     )
-    cells = departures[(departures["factor"] == first["factor"]) & departures["beyond_chance"]]
+    is_named = (departures["condition"] != OTHER) & (departures["group"] != OTHER)
+    cells = departures[(departures["factor"] == first["factor"]) & departures["beyond_chance"] & is_named]
     if len(cells):
         cell = cells.iloc[0]
         more = "more" if cell["adjusted_residual"] > 0 else "less"
         text += (
-            f"; most clearly, {cell['condition']} is recorded {more} often than expected for {first['label']} "
-            f"{cell['group']} ({cell['observed']:,} instead of {cell['expected']:,.0f})"
+            f"; most clearly, {shortened(cell['condition'], 60)} is recorded {more} often than expected for "
+            f"{first['label']} {shortened(cell['group'], 60)} ({cell['observed']:,} instead of {cell['expected']:,.0f})"
         )
     return text + ". This describes groups; it does not predict for a patient.", Finding.SIGNAL
 

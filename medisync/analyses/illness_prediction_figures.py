@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from medisync.analyses.contract import Figure, Result
 from medisync.analyses.figures import ACCENT, CALM, INK, as_figure, canvas
+from medisync.analyses.phrases import shortened, signed_percent
+from medisync.stats.association import SMALLEST_EXPECTED
 
-MOST_ROWS = MOST_COLUMNS = 20
+MOST_ROWS, MOST_COLUMNS = 12, 20
 LARGEST_RESIDUAL, COLOUR_SCALE = 10.0, 20.0
 """Residuals beyond 10 look alike; the scale goes further, so that dark text stays readable on every cell."""
 
@@ -48,7 +50,8 @@ def strength(factors: pd.DataFrame) -> Figure:
 def departures(result: Result) -> Figure:
     """Percentages above or below expectation of the closest factor; only what is beyond chance is coloured."""
     cells = result.frame("cells")
-    conditions = list(cells["condition"].unique())[:MOST_ROWS]
+    most_telling = cells["adjusted_residual"].abs().groupby(cells["condition"]).max().nlargest(MOST_ROWS).index
+    conditions = [name for name in cells["condition"].unique() if name in most_telling]
     groups = list(cells["group"].unique())[:MOST_COLUMNS]
 
     def grid(column: str) -> NDArray[np.float64]:
@@ -61,20 +64,18 @@ def departures(result: Result) -> Figure:
     shade = np.ma.masked_where(~beyond, np.clip(residual, -LARGEST_RESIDUAL, LARGEST_RESIDUAL))
     axes.pcolormesh(shade, cmap="PuOr_r", vmin=-COLOUR_SCALE, vmax=COLOUR_SCALE, edgecolors="none")
     for (row, column), value in np.ndenumerate(observed):
-        if not expected[row, column] > 0:
-            continue
-        change = round(float(100 * (value / expected[row, column] - 1)))
-        text = f"{'+' if change > 0 else '−' if change < 0 else ''}{abs(change)} %"
+        judged = expected[row, column] >= SMALLEST_EXPECTED
+        text = signed_percent(float(value / expected[row, column] - 1)) if judged else "–"
         is_beyond = bool(beyond[row, column])
         axes.text(
             column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9 if len(groups) < 9 else 7,
             color="#101010" if is_beyond else INK, fontweight="bold" if is_beyond else "normal",
         )  # fmt: skip
     axes.set_xticks(
-        np.arange(len(groups)) + 0.5, groups, rotation=0 if len(groups) < 7 else 40,
+        np.arange(len(groups)) + 0.5, [shortened(name, 16) for name in groups], rotation=0 if len(groups) < 7 else 40,
         ha="center" if len(groups) < 7 else "right",
     )  # fmt: skip
-    axes.set_yticks(np.arange(len(conditions)) + 0.5, conditions)
+    axes.set_yticks(np.arange(len(conditions)) + 0.5, [shortened(name) for name in conditions])
     axes.set_xlim(0, len(groups))
     axes.set_ylim(len(conditions), 0)
     axes.tick_params(length=0)
@@ -85,6 +86,7 @@ def departures(result: Result) -> Figure:
         drawing,
         name="departures-from-expected",
         title=f"{result.tables['cells'].title}: more or fewer than expected, {found}",
-        alt=f"Grid of {len(conditions)} conditions by {len(groups)} groups, difference to the expected count; {found}.",
+        alt=f"Grid of {len(conditions)} conditions by {len(groups)} groups, difference to the expected count "
+        f"(a dash where fewer than {SMALLEST_EXPECTED:.0f} are expected); {found}.",
         table="cells",
     )

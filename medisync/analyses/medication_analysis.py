@@ -8,11 +8,12 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from medisync.analyses.clinical_sql import known, within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
-from medisync.analyses.phrases import counted, listed, percent, probability
+from medisync.analyses.phrases import counted, listed, percent, probability, shortened
 from medisync.errors import NoDataError
 from medisync.stats.age_bands import UNKNOWN
 from medisync.stats.concentration import (
@@ -141,7 +142,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
         [_row(one, p, is_uneven) for one, p, is_uneven in zip(counts, adjusted, uneven, strict=True)]
     )
     main = counts[0]
-    headline, finding = _headline(ranking, main, float(adjusted[0]), uneven[0], params)
+    headline, finding = _headline(ranking, counts, adjusted, uneven, params)
     return Result(
         analysis=ANALYSIS,
         title=TITLE,
@@ -215,16 +216,17 @@ def _row(one: _Counted, p_adjusted: float, is_uneven: bool) -> dict[str, object]
 
 
 def _headline(
-    ranking: pd.DataFrame, main: _Counted, p_adjusted: float, is_uneven: bool, params: Params
+    ranking: pd.DataFrame, counts: list[_Counted], adjusted: NDArray[np.float64], uneven: list[bool], params: Params
 ) -> tuple[str, Finding]:
+    main, by_patients = counts
     items, measured, total = len(ranking), main.concentration, f"{int(main.concentration.total):,} prescriptions"
     if main.uniformity.method == "none":
         return f"Only one medication was prescribed, {ranking['medication'].iloc[0]}.", Finding.DESCRIPTION
     smallest, largest = percent(float(measured.share.min()), 1), percent(float(measured.share.max()), 1)
-    if not is_uneven:
+    if not uneven[0]:
         text = (
             f"There is no vital few among the {counted(items, 'medication')}: each makes up {smallest} to {largest} "
-            f"of {total}, as even use would give by chance ({probability(p_adjusted)})."
+            f"of {total}, as even use would give by chance ({probability(float(adjusted[0]))})."
         )
         return text, Finding.NOTHING
     if main.uniformity.cohens_w < NEGLIGIBLE_W:
@@ -238,7 +240,14 @@ def _headline(
         if measured.class_a_low < measured.class_a_high
         else f"{measured.class_a_items} of {items}"
     )
-    names = listed([str(name) for name in ranking["medication"].head(measured.class_a_items)], most=5)
+    names = listed([shortened(str(name), 60) for name in ranking["medication"].head(measured.class_a_items)], most=4)
+    if not uneven[1]:
+        text = (
+            f"{measured.class_a_items} of {items} medications make up {percent(params.class_a_share)} of {total} "
+            f"({names}), but only because some patients get them again and again: counted once per patient "
+            f"({int(by_patients.concentration.total):,} in all), use is even within chance."
+        )
+        return text, Finding.DESCRIPTION
     if measured.has_vital_few:
         text = (
             f"A vital few medications ({interval}) make up {percent(params.class_a_share)} of {total}: {names}; "

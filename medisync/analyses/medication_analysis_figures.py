@@ -6,6 +6,7 @@ import numpy as np
 
 from medisync.analyses.contract import Figure, Result
 from medisync.analyses.figures import ACCENT, CALM, INK, PALETTE, WARN, as_figure, canvas
+from medisync.analyses.phrases import shortened
 
 MOST_BARS = 25
 CLASS_COLOURS = {"A": ACCENT, "B": PALETTE[4], "C": CALM}
@@ -38,7 +39,8 @@ def shares(result: Result) -> Figure:
     else:
         axes.set_ylim(0, 1.25 * max(by_prescriptions.max(), by_patients.max(), even))
     short = len(ranking) < 7
-    axes.set_xticks(places, list(ranking["medication"]), rotation=0 if short else 50, ha="center" if short else "right")
+    names = [shortened(str(name), 14 if short else 22) for name in ranking["medication"]]
+    axes.set_xticks(places, names, rotation=0 if short else 50, ha="center" if short else "right")
     axes.grid(visible=False, axis="x")
     drawing.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9)
     told = [f"{name} {share:.1f} %" for name, share in zip(ranking["medication"][:10], by_prescriptions, strict=False)]

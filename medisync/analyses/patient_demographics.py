@@ -32,6 +32,9 @@ CHARACTERISTICS = {
     "admission_type": "type of admission",
     "insurer": "insurer",
 }
+LARGE_DIFFERENCE = 0.5
+"""When a difference this large (half a standard deviation) may go unseen, the data are too few to say anything."""
+
 NOW, BEFORE, EARLIER = "now", "before", "earlier"
 
 
@@ -295,7 +298,8 @@ def _headline(
                 f"nothing changed beyond chance, but with so few patients a standardised difference of {largest:.2f} "
                 f"may go unseen"
             )
-        return f"{described}; compared with the {months} before, {reason}.", Finding.NOTHING
+        finding = Finding.NOTHING if largest < LARGE_DIFFERENCE else Finding.TOO_LITTLE
+        return f"{described}; compared with the {months} before, {reason}.", finding
     names = listed([str(name) for name in changed["characteristic"]])
     text = f"{described}; compared with the {months} before, {names} changed"
     ages = changed[changed["characteristic"] == "mean age"]

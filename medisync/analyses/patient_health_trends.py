@@ -23,6 +23,9 @@ TITLE = "Weekly conditions"
 
 WEEK = dt.timedelta(days=7)
 FEWEST_WEEKS = 2
+LARGE_TREND_PERCENT = 100.0
+"""When a condition may double or vanish within a year without being noticed, the data are too few."""
+
 SILENT_WEEK_PROBABILITY = 0.001
 """A week without any admission is a gap in reporting when chance gives one less often than this."""
 
@@ -320,6 +323,8 @@ def _headline(calendar: _Calendar, ranks: pd.DataFrame, changes: pd.DataFrame, p
         f"{leader}; none of {counted(len(changes), 'condition')} is rising or falling beyond chance{largest}, "
         f"and none is out of line with the weeks before or with last year."
     )
+    if not np.isfinite(trends).any() or np.nanmax(trends) > LARGE_TREND_PERCENT:
+        return text, Finding.TOO_LITTLE
     return text, Finding.NOTHING
 
 

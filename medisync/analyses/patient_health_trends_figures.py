@@ -7,6 +7,7 @@ import pandas as pd
 
 from medisync.analyses.contract import Figure, Result
 from medisync.analyses.figures import ACCENT, CALM, INK, PALETTE, as_figure, canvas
+from medisync.analyses.phrases import shortened
 
 MOST_ROWS = 12
 LEAST_REACH_PERCENT, MOST_REACH_PERCENT = 50.0, 400.0
@@ -27,6 +28,7 @@ def last_week(result: Result) -> Figure:
         middle, low, high = (
             changes[f"change_{kind}_percent{part}"].astype(float).to_numpy() for part in ("", "_low", "_high")
         )
+        low = np.where(np.isfinite(middle), low, np.nan)  # without a case on either side there is nothing to draw
         open_ended = np.where(np.isfinite(low) & ~np.isfinite(high), 10 * reach, high)
         places = np.arange(len(changes)) + shift
         axes.hlines(places, low, open_ended, color=colour, linewidth=2.5, alpha=0.6)
@@ -34,7 +36,7 @@ def last_week(result: Result) -> Figure:
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlim(-100, reach * 1.05)
     axes.set_ylim(-0.6, len(changes) - 0.4)
-    axes.set_yticks(range(len(changes)), list(changes["condition"]))
+    axes.set_yticks(range(len(changes)), [shortened(str(name)) for name in changes["condition"]])
     axes.set_xlabel("Change in the last complete week, % (bar: 95 % interval)")
     axes.grid(visible=False, axis="y")
     drawing.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
@@ -68,7 +70,8 @@ def weekly(result: Result) -> Figure:
         days = pd.to_datetime(own["week_starts"]).to_numpy()
         axes.plot(days, own["cases"].astype(float), color=CALM, linewidth=0.9)
         axes.plot(days, own["trend"].astype(float), color=ACCENT, linewidth=2)
-        axes.set_title(f"{name}: {verdicts[name].removesuffix(' beyond chance')}", fontsize=9, loc="left")
+        verdict = str(verdicts[name]).removesuffix(" beyond chance")
+        axes.set_title(f"{shortened(name, 30 - len(verdict))}: {verdict}", fontsize=9, loc="left")
         axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(YearLocator() if weeks > 120 else MonthLocator(bymonth=(1, 4, 7, 10)))

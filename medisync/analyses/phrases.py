@@ -35,3 +35,8 @@ def signed_percent(change: float) -> str:
 def probability(p_value: float) -> str:
     """``p = 0.03``; ``p < 0.001`` below that."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2f}" if p_value >= 0.095 else f"p = {p_value:.3f}"
+
+
+def shortened(name: str, most: int = 28) -> str:
+    """``name`` cut to ``most`` characters with an ellipsis, so that a long one leaves room for the drawing."""
+    return name if len(name) <= most else name[: most - 1].rstrip() + "…"

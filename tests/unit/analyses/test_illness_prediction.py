@@ -132,3 +132,21 @@ def test_no_admission_and_no_condition() -> None:
 def test_wrong_parameters_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ParameterError):
         analysis.Params.checked(values)
+
+
+def test_few_cases_are_too_few_to_say_that_there_is_nothing() -> None:
+    frame = planted_admissions(25).assign(patient=[f"p{place}" for place in range(25)])
+    params = analysis.Params(factors=("gender", "admission_type"))
+    result = analysis.compute(analysis.load(lake_of(frame), params), params)
+    assert result.finding is Finding.TOO_LITTLE
+    assert result.headline.startswith("Gender does not go together")
+    assert "may go unseen" in result.headline
+
+
+def test_the_design_effect_is_about_the_same_from_a_sample_of_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = lake_of(planted_admissions())
+    whole = analysis.compute(analysis.load(lake, PARAMS), PARAMS).frame("factors")
+    monkeypatch.setattr(analysis, "PATIENTS_FOR_DESIGN_EFFECT", 3_000)
+    sampled = analysis.compute(analysis.load(lake, PARAMS), PARAMS).frame("factors")
+    assert (whole["chi_square"].dropna() == sampled["chi_square"].dropna()).all()
+    assert sampled["design_effect"].tolist() == pytest.approx(whole["design_effect"].tolist(), rel=0.1)

@@ -111,3 +111,14 @@ def test_no_prescription_is_no_data() -> None:
 def test_wrong_parameters_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ParameterError):
         analysis.Params.checked(values)
+
+
+def test_a_few_patients_with_many_prescriptions_are_not_a_vital_few() -> None:
+    once = pd.DataFrame({"medication": [f"m{place % 20}" for place in range(200)]})
+    once["patient"] = [f"p{place}" for place in range(200)]
+    often = pd.concat([once.iloc[[place % 60]] for place in range(60) if place % 20 < 2 for _ in range(60)])
+    frame = pd.concat([once, often], ignore_index=True).assign(admitted_at=pd.Timestamp("2024-01-01"))
+    result = _run(frame)
+    assert result.frame("concentration")["verdict"].tolist() == ["uneven", "even within chance"]
+    assert result.finding is Finding.DESCRIPTION
+    assert "again and again" in result.headline

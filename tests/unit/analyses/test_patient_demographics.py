@@ -126,3 +126,10 @@ def test_wrong_parameters_are_refused(values: dict[str, object]) -> None:
 
 def test_days_are_days(sample: Result) -> None:
     assert (sample.data_from, sample.data_until) == (dt.date(2019, 5, 8), dt.date(2024, 5, 7))
+
+
+def test_few_patients_are_too_few_to_say_that_nothing_changed() -> None:
+    frame = planted_admissions(60).assign(patient=[f"p{place}" for place in range(60)], age_years=40)
+    result = _run(frame)
+    assert result.finding is Finding.TOO_LITTLE
+    assert "may go unseen" in result.headline

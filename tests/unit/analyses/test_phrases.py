@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medisync.analyses.phrases import counted, listed, percent, probability, signed_percent
+from medisync.analyses.phrases import counted, listed, percent, probability, shortened, signed_percent
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,8 @@ def test_numbers() -> None:
     assert [signed_percent(change) for change in (0.12, -0.12, 0.001, -0.001)] == ["+12 %", "−12 %", "0 %", "0 %"]
     assert signed_percent(float("inf")) == "from none"
     assert [probability(p) for p in (0.5, 0.0312, 0.0001)] == ["p = 0.50", "p = 0.031", "p < 0.001"]
+
+
+def test_long_names_are_cut() -> None:
+    assert shortened("short") == "short"
+    assert shortened("x" * 40, 10) == "x" * 9 + "…"
