@@ -16,13 +16,15 @@ from voila.tornado.treehandler import TornadoVoilaTreeHandler
 
 from medisync import __version__
 from medisync.dashboards import overview, server
-from medisync.reports.page import stylesheet
+from medisync.dashboards.parts import stylesheet
 from medisync.settings import Settings, load_settings
 
 CULL_AFTER_SECONDS = 25
 """A kernel nobody is connected to for so long belongs to a page that is closed (which usually says so itself)."""
 
 CULL_LOOK_SECONDS = 10
+
+ICON = server.SHARE / "voila" / "templates" / server.TEMPLATE / "static" / "icon.svg"
 
 
 def configuration(settings: Settings) -> Config:
@@ -46,7 +48,7 @@ def configuration(settings: Settings) -> Config:
                 },
             },
             "VoilaConfiguration": {
-                "template": "medisync",
+                "template": server.TEMPLATE,
                 "allow_template_override": "NO",
                 "allow_theme_override": "NO",
                 "preheat_kernel": True,
@@ -54,7 +56,7 @@ def configuration(settings: Settings) -> Config:
                 "show_tracebacks": False,
                 "file_allowlist": [],
                 "resources": {
-                    "medisync": {"css": stylesheet() + overview.stylesheet(), "version": __version__},
+                    "medisync": {"css": stylesheet(), "version": __version__},
                 },
             },
             "MappingKernelManager": {
@@ -101,6 +103,7 @@ class Pages(Voila):  # type: ignore[misc,unused-ignore]
         }
         ours = [
             (rf"/{server.HEALTH_PATH}", HealthHandler),
+            (r"/favicon\.ico", IconHandler),
             (r"/reports/(r[0-9A-Za-z-]+)", ReportHandler, {"settings_of_workspace": self.workspace}),
             (r"/()", PageHandler, {**page, "notebook_path": server.OVERVIEW}),
             (r"/voila/render/(.*)", PageHandler, page),
@@ -124,6 +127,15 @@ class HealthHandler(tornado.web.RequestHandler):
         self.write({"status": "ok", "version": __version__})
 
 
+class IconHandler(tornado.web.RequestHandler):
+    """The picture in the browser's tab; browsers ask for it on pages that name none, such as the reports."""
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "image/svg+xml")
+        self.set_header("Cache-Control", "max-age=86400")
+        self.write(ICON.read_bytes())
+
+
 class ReportHandler(JupyterHandler):
     """The self-contained report of one run."""
 
@@ -145,7 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.update(server.environment(settings))
     settings.make_folders()
     Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)
-    pages = Pages(config=configuration(settings))
+    pages = Pages.instance(config=configuration(settings))  # the one whose log the parts of Voila write to
     pages.workspace = settings
     pages.initialize(sys.argv[1:] if arguments is None else arguments)
     pages.start()

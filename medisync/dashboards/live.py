@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from medisync.dashboards.parts import Part, Source, announcement, slots
+from medisync.dashboards.parts import Part, Source, announcement, slots, stylesheet
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ class Broadcast:
         self._viewers: dict[str, Send] = {}
 
     def join(self, viewer: str, send: Send, versions: Mapping[str, str]) -> None:
-        """A viewer that shows ``versions`` (part name to version) gets what it misses, and all that follows."""
+        """A viewer that shows ``versions`` (part name to version) gets what it misses, and all that follows.
+
+        One that joins again, after its connection was lost, is the same viewer.
+        """
         self._viewers[viewer] = send
         missing = [part for part in self.parts if versions.get(part.name) != part.version]
         send(self._message(missing))
-
-    def leave(self, viewer: str) -> None:
-        self._viewers.pop(viewer, None)
 
     def update(self, parts: Sequence[Part], trouble: str | None = None) -> list[Part]:
         """Take the newest state; the parts that changed are sent to everybody and returned."""
@@ -72,6 +72,7 @@ class LivePage:
         self.broadcast = Broadcast()
         self._seen: Hashable = None
         self._task: asyncio.Task[None] | None = None
+        self._comms: dict[str, Any] = {}
 
     def prepare(self) -> None:
         """Read everything once, so that the page opens at once when somebody asks for it."""
@@ -98,7 +99,8 @@ class LivePage:
 
         if self.source.signature() != self._seen:
             self._take(*self._look())
-        display(HTML(self.source.frame(self.broadcast.parts)))
+        style = "" if "VOILA_PREHEAT" in os.environ else f"<style>{stylesheet()}</style>"  # Voila's template has it
+        display(HTML(style + self.source.frame(self.broadcast.parts)))
 
     def go_live(self, *, every_seconds: float) -> None:
         """From now on send every change to the open page; looks at the lake every ``every_seconds``."""
@@ -129,6 +131,11 @@ class LivePage:
 
     def _opened(self, comm: Any, message: dict[str, Any]) -> None:
         """The page's script has connected."""
-        comm.on_close(lambda _: self.broadcast.leave(comm.comm_id))
+        greeting = message["content"]["data"]
+        viewer = str(greeting.get("viewer"))
         comm.on_msg(lambda _: comm.send({"alive": True}))  # it asks whether we are still here
-        self.broadcast.join(comm.comm_id, comm.send, message["content"]["data"].get("versions", {}))
+        before = self._comms.pop(viewer, None)
+        if before is not None:
+            before.close()  # its connection was lost and nobody could say goodbye
+        self._comms[viewer] = comm
+        self.broadcast.join(viewer, comm.send, greeting.get("versions", {}))

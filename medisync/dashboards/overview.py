@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
+import logging
 import re
+import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
 
 from medisync.analyses.contract import Finding, Result
-from medisync.dashboards.parts import Part, slots
+from medisync.dashboards.parts import TEMPLATES, Part, slots
 from medisync.errors import MediSyncError
 from medisync.lake import Lake
 from medisync.reports.page import cell, words
@@ -29,10 +31,13 @@ from medisync.runs.published import (
 )
 from medisync.settings import Settings, project_root
 
-TEMPLATES = Path(__file__).parent / "templates"
+log = logging.getLogger(__name__)
 
 REPORTS_PATH = "/reports/"
 """Where the pages' server serves the reports folder."""
+
+RETRY_SECONDS = 3.0
+"""A lake that could not be read is tried again so often."""
 
 ROWS_ON_A_TILE = 60
 """A longer table stands in the full report only."""
@@ -86,14 +91,19 @@ class Overview:
         self.deliveries = deliveries
         self._results: dict[str, Result] = {}
         self._snapshot_id: int | None = None
+        self._last = View()
 
     def signature(self) -> Hashable:
-        """The newest snapshot and the analysis notebooks: a page may change when one of them does."""
+        """The newest snapshot and the analysis notebooks: a page may change when one of them does.
+
+        While there is trouble, time is a part of it, too: then it is worth to look again.
+        """
         notebooks = []
         for path in sorted(self.settings.analyses.glob("*.ipynb")):
             with contextlib.suppress(FileNotFoundError):  # editors replace files
                 notebooks.append((path.name, path.stat().st_mtime_ns))
-        return self.lake.last_snapshot_id(), tuple(notebooks)
+        trial = time.monotonic() // RETRY_SECONDS if self._last.trouble else None
+        return self.lake.last_snapshot_id(), tuple(notebooks), trial
 
     def parts(self) -> list[Part]:
         return parts(self.read(), self.settings)
@@ -102,13 +112,16 @@ class Overview:
         return _templates().get_template("overview.html").render(slots=slots(parts))
 
     def read(self) -> View:
-        """What is published now; an empty view with the reason when the lake cannot be read."""
+        """What is published now; what could be read last, and the reason, when the lake cannot be read."""
         try:
-            return self._read()
+            self._last = self._read()
         except MediSyncError as error:
-            return View(trouble=str(error))
-        except Exception as error:  # a damaged lake must not take the page down; its owner finds more in the log
-            return View(trouble=f"The lake could not be read ({type(error).__name__}). Run: medisync doctor")
+            self._last = replace(self._last, trouble=str(error))
+        except Exception as error:
+            log.exception("The lake could not be read.")
+            trouble = f"The data could not be read ({type(error).__name__}). Run: medisync doctor"
+            self._last = replace(self._last, trouble=trouble)
+        return self._last
 
     def _read(self) -> View:
         snapshot_id = self.lake.last_snapshot_id()
@@ -181,11 +194,6 @@ def iso(moment: dt.datetime | dt.date) -> str:
     if isinstance(moment, dt.datetime):
         return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).isoformat(timespec="seconds")
     return moment.isoformat()
-
-
-def stylesheet() -> str:
-    """The overview's own rules, beside those it shares with the reports."""
-    return (TEMPLATES / "overview.css").read_text(encoding="utf-8")
 
 
 def _without_lake(settings: Settings) -> list[Published]:

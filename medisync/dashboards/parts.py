@@ -6,9 +6,14 @@ import functools
 import hashlib
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from markupsafe import Markup
+
+from medisync.reports import page
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 ANNOUNCED_AT_ONCE = 3
 """So many changes are read out one by one; of more, only the number is told."""
@@ -49,6 +54,12 @@ class Source(Protocol):
 
     def frame(self, parts: Sequence[Part]) -> str:
         """The page's HTML with ``parts`` in their slots."""
+
+
+@functools.cache
+def stylesheet() -> str:
+    """The rules of every page: those shared with the reports, and the pages' own."""
+    return page.stylesheet() + (TEMPLATES / "pages.css").read_text(encoding="utf-8")
 
 
 def slots(parts: Iterable[Part]) -> dict[str, list[Part]]:

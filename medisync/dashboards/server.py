@@ -12,6 +12,7 @@ from medisync.settings import Settings, project_root
 SHARE = Path(__file__).resolve().parent / "share" / "jupyter"
 """Holds the pages' own Voila template, in the folders Jupyter looks for."""
 
+TEMPLATE = "medisync"
 HEALTH_PATH = "health"
 OVERVIEW = "overview.ipynb"
 

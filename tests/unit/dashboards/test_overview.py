@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from medisync.analyses.contract import Figure, Finding, Result, Table
-from medisync.dashboards.overview import Overview, View, day, parts, tied, when
+from medisync.dashboards.overview import RETRY_SECONDS, Overview, View, day, parts, tied, when
 from medisync.errors import LakeVersionError
 from medisync.lake import Lake
 from medisync.runs.published import DataState, DeliveryLine, Freshness, Published
@@ -203,3 +203,19 @@ def test_a_lake_that_cannot_be_read_is_told_and_not_raised(lake: Lake, monkeypat
     notice = next(part for part in overview.parts() if part.name == "notice")
     assert "could not be read (RuntimeError)" in notice.html
     assert "a value" not in notice.html
+
+
+def test_trouble_keeps_what_was_shown_and_is_looked_at_again(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.connection()
+    overview = Overview(lake.settings)
+    before = [part.name for part in overview.parts()]
+    quiet = overview.signature()
+    with monkeypatch.context() as broken:
+        broken.setattr("medisync.dashboards.overview.data_state", lambda _: 1 / 0)
+        assert [part.name for part in overview.parts()] == before
+        broken.setattr("time.monotonic", lambda: 100.0)
+        first = overview.signature()
+        broken.setattr("time.monotonic", lambda: 100.0 + RETRY_SECONDS)
+        assert overview.signature() != first != quiet
+    overview.parts()
+    assert overview.signature() == quiet

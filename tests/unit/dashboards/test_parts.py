@@ -77,11 +77,11 @@ def test_trouble_is_told_once_and_its_end_too() -> None:
     assert [message["trouble"] for message in sent] == ["The disk is full.", None]
 
 
-def test_who_left_gets_nothing_more() -> None:
-    broadcast, sent = Broadcast(), list[dict[str, Any]]()
-    broadcast.join("viewer", sent.append, {})
-    sent.clear()
-    broadcast.leave("viewer")
-    broadcast.leave("viewer")
+def test_who_comes_back_is_one_viewer() -> None:
+    broadcast, before, now = Broadcast(), list[dict[str, Any]](), list[dict[str, Any]]()
+    broadcast.join("viewer", before.append, {})
+    broadcast.join("viewer", now.append, {})
+    before.clear()
     broadcast.update([TILE])
-    assert sent == []
+    assert before == []
+    assert len(now) == 2

@@ -9,7 +9,7 @@
   const said = document.getElementById("said");
 
   const PING_MS = 20_000; // how often we ask the kernel whether it is still there
-  const ANSWER_MS = 10_000; // and how long it may take to answer
+  const ANSWER_MS = 15_000; // and how long it may take to answer
   const RETRY_MS = 2_000;
   const RELOAD_PAUSE_MS = 20_000; // a page that is broken must not reload itself without end
 
@@ -45,7 +45,7 @@
       comm = id();
       const shown = [...content.querySelectorAll("[data-part]")];
       const versions = Object.fromEntries(shown.map((part) => [part.dataset.part, part.dataset.version]));
-      send("comm_open", { target_name: "medisync.page", data: { versions } });
+      send("comm_open", { target_name: "medisync.page", data: { viewer: session, versions } });
       expectAnswer();
     };
     socket.onmessage = (event) => receive(JSON.parse(event.data));
