@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from medisync.analyses.contract import Result
 from medisync.errors import MediSyncError
 from medisync.runs.kernels import IpcKernelManager, private_transport
+from medisync.runs.publishing import check_lake_rows
 from medisync.runs.record import RESULT_MIME
 from medisync.runs.registry import PINNED, AnalysisNotebook
 
@@ -43,12 +45,14 @@ def execute(
     """
     import nbformat
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     for noisy in ("papermill", "papermill.translators", "papermill.utils"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + budget_seconds
     try:
         with private_transport() as config:
             executed = papermill.execute_notebook(
@@ -57,7 +61,7 @@ def execute(
                 parameters={PINNED: snapshot_id, **parameters},
                 progress_bar=False,
                 start_timeout=120,
-                execution_timeout=budget_seconds,
+                timeout_func=lambda _cell: max(1.0, deadline - time.monotonic()),  # the budget is the notebook's
                 kernel_manager_class=IpcKernelManager,
                 config=config,
                 resources={"metadata": {"path": str(notebook.path.parent.absolute())}},
@@ -72,6 +76,12 @@ def execute(
         raise NotebookFailedError(
             f"{notebook.path.name} used more than its budget of {budget_seconds} seconds.",
             code="notebook-too-slow",
+            is_passing=False,
+        ) from None
+    except NoSuchKernel:
+        raise NotebookFailedError(
+            f"{notebook.path.name} wants a kernel that is not installed; python3 is.",
+            code="bad-notebook",
             is_passing=False,
         ) from None
     except DeadKernelError:
@@ -104,6 +114,7 @@ def _published(executed: Any, notebook: AnalysisNotebook) -> Result:
         )
     try:
         result = Result.model_validate(documents[0])
+        check_lake_rows(result)
     except ValueError as error:
         raise NotebookFailedError(
             f"{notebook.path.name} published something that is no result ({type(error).__name__}).",

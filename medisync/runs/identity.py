@@ -7,16 +7,14 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from medisync import __version__
-from medisync.settings import Settings, project_root
-
-SCIENCE = ("analyses", "stats", "lake")
-"""The sub-packages whose code decides about a number."""
+from medisync.runs import closure
+from medisync.runs.registry import AnalysisNotebook
+from medisync.settings import project_root
 
 RECORDED_PACKAGES = (
     "duckdb", "ipykernel", "matplotlib", "nbclient", "numpy", "pandas", "papermill", "prefect", "scipy", "statsmodels"
@@ -28,11 +26,10 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def code_hash(settings: Settings) -> str:
-    """SHA-256 of the science code and of helper modules beside the analysis notebooks."""
-    package = Path(__file__).resolve().parent.parent
-    files = [file for name in SCIENCE for file in (package / name).rglob("*") if file.suffix in (".py", ".sql")]
-    return _files_hash(sorted(files) + sorted(settings.analyses.glob("*.py")))
+def code_hash(notebook: AnalysisNotebook) -> str:
+    """SHA-256 of the science code ``notebook`` uses, at whatever depth, and of helper modules beside it."""
+    files = closure.source_files(notebook.code, notebook.path.parent, analysis=notebook.analysis)
+    return closure.hash_of_files(files)
 
 
 @functools.cache
@@ -71,15 +68,6 @@ def run_key(*, analysis: str, parameters: dict[str, Any], notebook_hash: str, co
     """The hash by which two runs are the same: ``inputs`` maps each table read to its version in the lake."""
     packages = environment_record()["packages"]
     return hash_of([analysis, parameters, notebook_hash, code, inputs, packages, platform.python_version()])
-
-
-def _files_hash(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        content = file.read_bytes()
-        digest.update(f"{file.name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -10,14 +10,16 @@ from enum import StrEnum
 from typing import Any
 
 from medisync.analyses.contract import Result
+from medisync.errors import UserError
 from medisync.lake import Lake
 from medisync.runs import identity, registry
 from medisync.runs.record import RunRecord, RunStatus
+from medisync.runs.registry import AnalysisNotebook
 
 
 class Freshness(StrEnum):
     CURRENT = "current"  # made from the data as they are
-    UPDATING = "updating"  # newer data have arrived; this is the result from before them
+    UPDATING = "updating"  # newer data or a newer analysis are there; this is the result from before them
     STALE = "stale"  # a later run failed; this is the last good result
     FAILED = "failed"  # every run so far failed
     NEVER = "never"  # no run yet
@@ -79,10 +81,15 @@ def published(lake: Lake, *, known: Mapping[str, Result] | None = None) -> list[
     latest = _latest(lake)
     shelf = []
     for notebook in notebooks:
-        runs = latest.get((notebook.analysis, identity.hash_of(notebook.parameters({}))), {})
+        try:
+            parameters = notebook.parameters({})
+        except UserError as error:  # its module or its defaults are broken; the others are served
+            shelf.append(Published(notebook.analysis, notebook.title, Freshness.FAILED, str(error)))
+            continue
+        runs = latest.get((notebook.analysis, identity.hash_of(parameters)), {})
         good, bad = runs.get(RunStatus.COMPLETED), runs.get(RunStatus.FAILED)
         inputs = {table: versions.get(table, 0) for table in notebook.reads}
-        shelf.append(_judge(lake, notebook.analysis, notebook.title, good, bad, inputs, known or {}))
+        shelf.append(_judge(lake, notebook, good, bad, inputs, known or {}))
     return shelf
 
 
@@ -126,13 +133,13 @@ def _latest(lake: Lake) -> dict[tuple[str, str], dict[RunStatus, dict[str, Any]]
 
 def _judge(
     lake: Lake,
-    analysis: str,
-    title: str,
+    notebook: AnalysisNotebook,
     good: dict[str, Any] | None,
     bad: dict[str, Any] | None,
     inputs: dict[str, int],
     known: Mapping[str, Result],
 ) -> Published:
+    analysis, title = notebook.analysis, notebook.title
     failed_since = bad is not None and (good is None or bad["finished_at"] > good["finished_at"])
     reason = _why(bad["record"]) if bad is not None and failed_since else None
     failed_run_id = bad["run_id"] if bad is not None and failed_since else None
@@ -145,6 +152,8 @@ def _judge(
         return Published(analysis, title, Freshness.STALE, reason, record, result, failed_run_id)
     if record.inputs != inputs:
         return Published(analysis, title, Freshness.UPDATING, "Newer data have arrived.", record, result)
+    if (record.notebook_hash, record.code_hash) != (notebook.notebook_hash, identity.code_hash(notebook)):
+        return Published(analysis, title, Freshness.UPDATING, "The analysis has changed.", record, result)
     return Published(analysis, title, Freshness.CURRENT, None, record, result)
 
 

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-from medisync.analyses.contract import Result, Table
+from medisync.analyses.contract import Result, Scalar, Table
 from medisync.lake import Lake
 from medisync.runs.record import RunRecord
 
@@ -14,9 +14,51 @@ if TYPE_CHECKING:
     import duckdb
 
 LAKE_ROW_COLUMNS = {
-    "forecasts": ("unique_id", "frequency", "method", "origin", "ds", "quantile", "value"),
-    "surges": ("unique_id", "ds", "observed", "expected", "threshold", "p_value", "adjusted_p_value", "state"),
+    "forecasts": {
+        "unique_id": "text",
+        "frequency": "text",
+        "method": "text",
+        "origin": "day",
+        "ds": "day",
+        "quantile": "number",
+        "value": "number",
+    },
+    "surges": {
+        "unique_id": "text",
+        "ds": "day",
+        "observed": "number?",
+        "expected": "number?",
+        "threshold": "number?",
+        "p_value": "number?",
+        "adjusted_p_value": "number?",
+        "state": "text",
+    },
 }
+"""What a result may add to the typed tables; a question mark says that a value may be missing."""
+
+
+def check_lake_rows(result: Result) -> None:
+    """Raise ValueError when a row of ``result.lake_rows`` does not fit its table in the lake."""
+    for name, table in result.lake_rows.items():
+        missing = set(LAKE_ROW_COLUMNS[name]) - set(table.columns)
+        if missing:
+            raise ValueError(f"lake_rows {name} lacks {', '.join(sorted(missing))}")
+        for column, kind in LAKE_ROW_COLUMNS[name].items():
+            position = table.columns.index(column)
+            if not all(_fits(row[position], kind) for row in table.rows):
+                raise ValueError(f"lake_rows {name}: a value of {column} is no {kind.rstrip('?')}")
+
+
+def _fits(value: Scalar, kind: str) -> bool:
+    if value is None:
+        return kind.endswith("?")
+    if kind == "day":
+        try:
+            dt.date.fromisoformat(str(value))
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, str) if kind == "text" else isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def publish(lake: Lake, record: RunRecord, result: Result | None) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,9 @@ from medisync.settings import Settings
 
 PINNED = "snapshot_id"
 """The parameter every analysis notebook has: the snapshot to read, None for the latest."""
+
+ANALYSIS_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+"""Names of analyses are also names of modules and files."""
 
 FULL_ANALYSIS = "full_analysis"
 """The name that stands for all analyses."""
@@ -40,6 +44,8 @@ class AnalysisNotebook:
     path: Path
     notebook_hash: str
     defaults: dict[str, Any]
+    code: str
+    """The sources of its code cells, one after the other."""
 
     def parameters(self, values: dict[str, Any]) -> dict[str, Any]:
         """All parameters of a run with ``values`` given; raises ParameterError for an unknown or invalid one."""
@@ -56,15 +62,22 @@ class AnalysisNotebook:
         return {name: value for name, value in {**self.defaults, **given}.items() if name != PINNED}
 
     def params_model(self) -> type[AnalysisParams] | None:
-        """The parameter model of the analysis' module; None for a notebook without a module of its own."""
+        """The parameter model of the analysis' module; None for a notebook without a module of its own.
+
+        Raises NotebookError when the module cannot be imported.
+        """
         name = f"medisync.analyses.{self.analysis}"
         if importlib.util.find_spec(name) is None:
             return None
-        return cast("type[AnalysisParams]", importlib.import_module(name).Params)
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:
+            raise NotebookError(f"The module {name} cannot be imported ({type(error).__name__}).") from error
+        return cast("type[AnalysisParams] | None", getattr(module, "Params", None))
 
 
 def analyses(settings: Settings) -> list[AnalysisNotebook]:
-    """All analyses, by name. Notebooks without the metadata are not analyses; broken ones are left out here."""
+    """All analyses, by name. Notebooks without the metadata are not analyses; for broken ones see :func:`unusable`."""
     found: dict[str, AnalysisNotebook] = {}
     for path in sorted(settings.analyses.glob("*.ipynb")):
         try:
@@ -73,7 +86,26 @@ def analyses(settings: Settings) -> list[AnalysisNotebook]:
             continue
         if notebook is not None:
             found.setdefault(notebook.analysis, notebook)
-    return list(found.values())
+    return sorted(found.values(), key=lambda one: one.analysis)
+
+
+def unusable(settings: Settings) -> list[NotebookError]:
+    """Why notebooks in the folder are no analyses although they are meant to be."""
+    errors = []
+    declared: dict[str, str] = {}
+    for path in sorted(settings.analyses.glob("*.ipynb")):
+        try:
+            notebook = read_notebook(path)
+        except NotebookError as error:
+            errors.append(error)
+            continue
+        if notebook is not None and declared.setdefault(notebook.analysis, path.name) != path.name:
+            errors.append(
+                NotebookError(
+                    f"{path.name} declares {notebook.analysis}, as {declared[notebook.analysis]} does already."
+                )
+            )
+    return errors
 
 
 def chosen(settings: Settings, names: list[str]) -> list[AnalysisNotebook]:
@@ -91,12 +123,14 @@ def chosen(settings: Settings, names: list[str]) -> list[AnalysisNotebook]:
 
 def read_notebook(path: Path) -> AnalysisNotebook | None:
     """What the notebook at ``path`` declares; None when it declares no analysis; NotebookError when it is broken."""
-    raw = path.read_bytes()
     try:
+        raw = path.read_bytes()
         document = json.loads(raw)
         declared = document["metadata"].get("medisync")
         if declared is None:
             return None
+        if not ANALYSIS_NAME.fullmatch(str(declared["analysis"])):
+            raise NotebookError(f"{path.name} declares an analysis whose name is not like patient_volume.")
         cell = next(cell for cell in document["cells"] if "parameters" in cell["metadata"].get("tags", []))
         return AnalysisNotebook(
             analysis=str(declared["analysis"]),
@@ -105,17 +139,21 @@ def read_notebook(path: Path) -> AnalysisNotebook | None:
             path=path,
             notebook_hash=source_hash(document),
             defaults=_assignments("".join(cell["source"])),
+            code="\n".join("".join(one["source"]) for one in document["cells"] if one["cell_type"] == "code"),
         )
     except StopIteration:
         raise NotebookError(f"{path.name} has no cell tagged 'parameters'.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         raise NotebookError(f"{path.name} is no usable notebook ({type(error).__name__}).") from None
 
 
 def source_hash(document: dict[str, Any]) -> str:
-    """SHA-256 over the cells' kinds, tags and sources: outputs and counters do not matter, what is executed does."""
+    """SHA-256 over the code cells' tags and sources and the metadata: prose, outputs and counters do not matter, what
+    is executed does."""
     cells = [
-        [cell["cell_type"], cell["metadata"].get("tags", []), "".join(cell["source"])] for cell in document["cells"]
+        [cell["metadata"].get("tags", []), "".join(cell["source"])]
+        for cell in document["cells"]
+        if cell["cell_type"] == "code"
     ]
     return hashlib.sha256(json.dumps([cells, document["metadata"].get("medisync")]).encode()).hexdigest()
 

@@ -27,7 +27,7 @@ from medisync.runs.execution import Execution, NotebookFailedError, execute
 from medisync.runs.kernels import FIXED_ENVIRONMENT
 from medisync.runs.publishing import publish
 from medisync.runs.record import Outcome, RunRecord, RunStatus, new_run_id
-from medisync.runs.registry import AnalysisNotebook
+from medisync.runs.registry import AnalysisNotebook, NotebookError
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,11 @@ class Plan:
     def analysis(self) -> str:
         return self.notebook.analysis
 
+    @property
+    def is_default(self) -> bool:
+        """Whether it runs with the analysis' own parameters, so that its result is the one served."""
+        return self.parameters == self.notebook.parameters({})
+
 
 @dataclass(frozen=True)
 class Request:
@@ -69,7 +74,14 @@ def plan(
     UnknownAnalysisError, ParameterError, and NoDataError before the first delivery.
     """
     notebooks = registry.chosen(lake.settings, names or [])
-    chosen = [(notebook, notebook.parameters(parameters or {})) for notebook in notebooks]
+    chosen = []
+    for notebook in notebooks:
+        try:
+            chosen.append((notebook, notebook.parameters(parameters or {})))
+        except NotebookError as error:
+            if notebook.analysis in (names or []):
+                raise
+            log.warning("%s is left out: %s", notebook.analysis, error)
     versions = {
         row["table_name"]: int(row["version"])
         for row in lake.query("SELECT table_name, version FROM clinical.table_versions")
@@ -77,10 +89,10 @@ def plan(
     snapshot_id = lake.last_snapshot_id()
     if not versions or snapshot_id is None:
         raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
-    code = identity.code_hash(lake.settings)
     plans = []
     for notebook, values in chosen:
         inputs = {table: versions.get(table, 0) for table in notebook.reads}
+        code = identity.code_hash(notebook)
         key = identity.run_key(
             analysis=notebook.analysis,
             parameters=values,
@@ -94,7 +106,10 @@ def plan(
 
 
 def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
-    """Run one planned analysis, record and publish it. Never raises for a notebook's fault: see the outcome."""
+    """Run one planned analysis, record and publish it. Never raises for a notebook's fault: see the outcome.
+
+    Raises what the lake raises when the run cannot be recorded.
+    """
     if chosen.answered_by is not None:
         return Outcome(record=chosen.answered_by, skipped=True)
     settings = lake.settings
@@ -120,7 +135,40 @@ def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
     except NotebookFailedError as error:
         failure = error
         log.warning("%s failed after %s tries: %s", chosen.analysis, attempts, error.code)
-    record = RunRecord(
+    except Exception as error:  # whatever it is, the other notebooks of the round go on
+        failure = _unforeseen("run", chosen, error)
+    record = _record(run_id, chosen, request, started, attempts, result, failure)
+    try:
+        _keep_files(folder, record, result)
+    except Exception as error:  # a full disk, say: what cannot be shown is not published
+        result, failure = None, failure or _unforeseen("keep the files of", chosen, error)
+        record = _record(run_id, chosen, request, started, attempts, result, failure)
+    publish(lake, record, result)
+    if result is not None and chosen.is_default:
+        _show_as_latest(folder, record)
+    return Outcome(record=record, skipped=False, result=result)
+
+
+def _unforeseen(what: str, chosen: Plan, error: Exception) -> NotebookFailedError:
+    """A failure of ours; its text stays in the log, since it might hold anything."""
+    log.error("Could not %s %s", what, chosen.analysis, exc_info=error)
+    return NotebookFailedError(
+        f"MediSync could not {what} {chosen.notebook.path.name} ({type(error).__name__}).",
+        code="internal",
+        is_passing=False,
+    )
+
+
+def _record(
+    run_id: str,
+    chosen: Plan,
+    request: Request,
+    started: dt.datetime,
+    attempts: int,
+    result: Result | None,
+    failure: NotebookFailedError | None,
+) -> RunRecord:
+    return RunRecord(
         run_id=run_id,
         analysis=chosen.analysis,
         title=chosen.notebook.title,
@@ -145,9 +193,6 @@ def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
         error_code=failure.code if failure else None,
         error_message=failure.message if failure else None,
     )
-    _keep_files(folder, record, result)
-    publish(lake, record, result)
-    return Outcome(record=record, skipped=False, result=result)
 
 
 def run(
@@ -200,24 +245,30 @@ def _answer(lake: Lake, run_key: str) -> RunRecord | None:
 
 
 def _keep_files(folder: Path, record: RunRecord, result: Result | None) -> None:
-    """Beside the executed notebook, which gets the record in its metadata: the report, and both linked as latest."""
+    """Beside the executed notebook, which gets the record in its metadata: the report."""
     folder.mkdir(parents=True, exist_ok=True)
     executed = folder / "notebook.ipynb"
     if executed.exists():
         document = json.loads(executed.read_text(encoding="utf-8"))
         document["metadata"].setdefault("medisync", {})["run"] = record.model_dump(mode="json")
-        document["metadata"]["papermill"].pop("input_path", None)
-        document["metadata"]["papermill"].pop("output_path", None)
+        for path in ("input_path", "output_path"):
+            document["metadata"].get("papermill", {}).pop(path, None)
         draft = executed.with_suffix(".draft")
         draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         draft.replace(executed)
     write_report(folder / "report.html", record, result)
-    if result is not None:
-        latest = folder.parent.parent / "latest"
+
+
+def _show_as_latest(folder: Path, record: RunRecord) -> None:
+    """The report of a run with default parameters under its analysis' name, after the run is committed."""
+    latest = folder.parent.parent / "latest"
+    draft = latest / f".{record.run_id}.html"
+    try:
         latest.mkdir(exist_ok=True)
-        draft = latest / f".{record.run_id}.html"
         shutil.copyfile(folder / "report.html", draft)
         draft.replace(latest / f"{record.analysis}.html")
+    except OSError as error:
+        log.warning("The latest report of %s is an older one: %s", record.analysis, error.strerror)
 
 
 def _now() -> dt.datetime:
