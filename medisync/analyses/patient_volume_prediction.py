@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, Scalar, SnapshotReader, Table
 from medisync.analyses.patient_volume_figures import NOUN, census_figure, volume_figure, whole
-from medisync.errors import NoDataError
+from medisync.analyses.phrases import counted
+from medisync.errors import NoDataError, SeriesError
 from medisync.stats.accuracy_test import Verdict
 from medisync.stats.census import (
     LONGEST_STAY_NIGHTS,
@@ -23,6 +24,7 @@ from medisync.stats.census import (
 )
 from medisync.stats.forecasting import Accuracy, Forecast, forecast_panel, quantile_names
 from medisync.stats.intervals import sample_paths
+from medisync.stats.reporting import reporting_days
 from medisync.stats.series import Panel, SeriesFlag, period_end, regular_panel
 
 ANALYSIS = "patient_volume_prediction"
@@ -61,16 +63,22 @@ class Params(AnalysisParams):
     beds: int | None = Field(None, ge=0, le=100_000, description="beds there are; None: do not compare with the census")
     seed: int = Field(20240507, ge=0, description="seed of the sample paths of the census")
 
+    @model_validator(mode="after")
+    def _days_for_the_daily_method(self) -> Self:
+        if self.method == "daily_regression" and self.frequency != "daily":
+            raise ValueError("method daily_regression needs frequency daily")
+        return self
+
 
 @dataclass(frozen=True)
 class Inputs:
-    """``daily`` has columns ``day, admissions``: the days with admissions, in order. ``reporting_days`` are the days on
-    which the sources of these admissions sent any, ``first_day`` and ``last_day`` the first and last of them. ``stays``
-    has ``nights, ended, stays``: how long stays had lasted by the last day, and whether they were over."""
+    """``daily`` has columns ``day, admissions``: the days with admissions, in order; ``source_daily`` the same of all
+    admissions of the same sources, from ``first_day`` to ``last_day``. ``stays`` has ``nights, ended, stays``: how long
+    stays had lasted by the last day, and whether they were over."""
 
     daily: pd.DataFrame
+    source_daily: pd.DataFrame
     stays: pd.DataFrame
-    reporting_days: tuple[dt.date, ...]
     first_day: dt.date
     last_day: dt.date
 
@@ -90,33 +98,33 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
     if daily.empty:
         hint = "Check the site's spelling." if params.site is not None else "Put a delivery into the inbox."
         raise NoDataError("There are no admissions to forecast from.", hint=hint)
-    reporting = daily["day"]
+    source = daily
     if params.site is not None:
         # A site without admissions on a day has 0 of them only if its source sent anything for that day.
-        reporting = snapshot.query(
+        source = snapshot.query(
             """
-            SELECT DISTINCT CAST(admitted_at AS DATE) AS day
+            SELECT CAST(admitted_at AS DATE) AS day, count(*) AS admissions
             FROM clinical.admissions
             WHERE source IN (SELECT source FROM clinical.admissions WHERE site = ?) AND admitted_at IS NOT NULL
-            ORDER BY day
+            GROUP BY day ORDER BY day
             """,
             values,
-        )["day"]
-    days = tuple(one.date() for one in pd.to_datetime(reporting))
+        )
+    first_day, last_day = (one.date() for one in pd.to_datetime(source["day"].iloc[[0, -1]]))
     stays = snapshot.query(
         f"""
         SELECT least(date_diff('day', CAST(admitted_at AS DATE),
                                CASE WHEN ended THEN CAST(discharged_at AS DATE) ELSE last_day END), 366) AS nights,
                ended, count(*) AS stays
-        FROM (SELECT *, DATE '{days[-1].isoformat()}' AS last_day,
-                     coalesce(CAST(discharged_at AS DATE) <= DATE '{days[-1].isoformat()}', FALSE) AS ended
+        FROM (SELECT *, DATE '{last_day.isoformat()}' AS last_day,
+                     coalesce(CAST(discharged_at AS DATE) <= DATE '{last_day.isoformat()}', FALSE) AS ended
               FROM clinical.admissions {where})
         WHERE discharged_at IS NULL OR CAST(discharged_at AS DATE) >= CAST(admitted_at AS DATE)
         GROUP BY nights, ended ORDER BY nights, ended
         """,
         values,
     )
-    return Inputs(daily=daily, stays=stays, reporting_days=days, first_day=days[0], last_day=days[-1])
+    return Inputs(daily=daily, source_daily=source, stays=stays, first_day=first_day, last_day=last_day)
 
 
 def compute(inputs: Inputs, params: Params) -> Result:
@@ -182,13 +190,18 @@ def volume_panel(inputs: Inputs, params: Params) -> Panel:
     starts = days.dt.to_period(rule).dt.start_time
     counts = inputs.daily["admissions"].groupby(starts.to_numpy()).sum()
     frame = pd.DataFrame({"unique_id": params.site or "all sites", "ds": counts.index, "y": counts.to_numpy()})
-    return regular_panel(
-        frame,
-        params.frequency,
-        reporting=inputs.reporting_days,
-        covered_from=inputs.first_day,
-        covered_until=inputs.last_day,
-    )
+    try:
+        return regular_panel(
+            frame,
+            params.frequency,
+            reporting=reporting_days(inputs.source_daily, inputs.first_day, inputs.last_day),
+            covered_from=inputs.first_day,
+            covered_until=inputs.last_day,
+        )
+    except SeriesError:
+        # Counts from the lake are sound, so that this means: no period is complete yet.
+        noun = NOUN[params.frequency]
+        raise NoDataError(f"Not one complete {noun} has been delivered.", hint="Use a finer frequency.") from None
 
 
 def bed_census(inputs: Inputs, params: Params, forecast: Forecast) -> Census | None:
@@ -284,7 +297,7 @@ def _warnings(panel: Panel, forecast: Forecast) -> tuple[str, ...]:
     notes += [_FLAG_WARNINGS[flag] for flag in panel.flags[0]]
     missing = int((panel.values != panel.values).sum())
     if missing and SeriesFlag.EMPTY not in panel.flags[0]:
-        notes.append(f"In {missing} periods nothing was reported; they count as missing, not as 0.")
+        notes.append(f"In {counted(missing, 'period')} nothing was reported; that counts as missing, not as 0.")
     if not forecast.accuracy.scored_intervals:
         notes.append("The history is too short to measure how often the intervals hold.")
     return tuple(notes)

@@ -103,6 +103,8 @@ def candidate_forecasts(
     ``sarima`` needs ``orders`` by id; a series that has none, or too little history for it, gets the combination.
     """
     horizon, wanted = checked_horizon(horizon), checked_methods(methods)
+    if "daily_regression" in wanted and panel.frequency != "daily":
+        raise ParameterError("The regression on weekdays and holidays is for daily series.")
     n, length = panel.values.shape
     at = np.array([length], dtype=np.intp) if origins is None else origins
     if not len(at):

@@ -129,7 +129,7 @@ def checked_horizon(horizon: int) -> int:
 def checked_days(days: pd.Series) -> pd.Series:
     """``days`` (dates, timestamps or ISO text) without a time zone, or :class:`~medisync.errors.SeriesError`."""
     try:
-        if pd.api.types.is_numeric_dtype(days):
+        if pd.api.types.infer_dtype(days) not in ("date", "datetime", "datetime64", "string"):
             raise TypeError
         is_time = pd.api.types.is_datetime64_any_dtype(days)
         parsed = days if is_time else pd.to_datetime(days, format="ISO8601")
