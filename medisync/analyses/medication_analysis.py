@@ -54,12 +54,11 @@ class Params(AnalysisParams):
 
 @dataclass(frozen=True)
 class Inputs:
-    """``medications``: medication, prescriptions, patients, and the sums over patients a design effect needs
-    (``squares`` and ``products`` of prescriptions, ``patient_products`` of distinct medications per patient)."""
+    """``medications``: medication, prescriptions, patients, and ``squares`` and ``products``, the sums over patients
+    of prescriptions that a design effect needs (:class:`~medisync.stats.repeated.RepeatedCounts`)."""
 
     medications: pd.DataFrame
     prescriptions_squares: float
-    patients_squares: float
     patients: int
     prescriptions_unknown: int
     data_from: dt.date | None
@@ -82,15 +81,13 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
         WITH {facts}, per_patient AS (
             SELECT patient, medication, count(*) AS m FROM facts WHERE medication <> '{UNKNOWN}' GROUP BY ALL
         ), totals AS (
-            SELECT patient, sum(m) AS total, count(*) AS kinds FROM per_patient GROUP BY patient
+            SELECT patient, sum(m) AS total FROM per_patient GROUP BY patient
         )
         SELECT medication, sum(m)::DOUBLE AS prescriptions, count(*)::DOUBLE AS patients,
-               sum(m * m)::DOUBLE AS squares, sum(m * total)::DOUBLE AS products,
-               sum(kinds)::DOUBLE AS patient_products
+               sum(m * m)::DOUBLE AS squares, sum(m * total)::DOUBLE AS products
         FROM per_patient JOIN totals USING (patient) GROUP BY medication
         UNION ALL
-        SELECT NULL, coalesce(sum(total), 0)::DOUBLE, count(*)::DOUBLE, coalesce(sum(total * total), 0)::DOUBLE, 0,
-               coalesce(sum(kinds * kinds), 0)::DOUBLE
+        SELECT NULL, coalesce(sum(total), 0)::DOUBLE, count(*)::DOUBLE, coalesce(sum(total * total), 0)::DOUBLE, 0
         FROM totals
         ORDER BY prescriptions DESC, medication
         """
@@ -105,7 +102,6 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
     return Inputs(
         medications=medications[medications["medication"].notna()].reset_index(drop=True),
         prescriptions_squares=float(overall["squares"]),
-        patients_squares=float(overall["patient_products"]),
         patients=int(overall["patients"]),
         prescriptions_unknown=int(extent["unknown"]),
         data_from=None if pd.isna(extent["first"]) else extent["first"].date(),
@@ -172,17 +168,13 @@ def compute(inputs: Inputs, params: Params) -> Result:
 
 def _measure(inputs: Inputs, unit: str, params: Params) -> _Counted:
     frame = inputs.medications
-    if unit == "prescriptions":
-        sums = RepeatedCounts(*(frame[name].to_numpy(np.float64) for name in ("prescriptions", "squares", "products")))
+    counts, effect = frame[unit].to_numpy(np.float64), 1.0
+    if unit == "prescriptions":  # a patient counted once per medication makes use look more even, never less
+        sums = RepeatedCounts(counts, frame["squares"].to_numpy(np.float64), frame["products"].to_numpy(np.float64))
         effect = one_way_design_effect(sums, inputs.prescriptions_squares)
-    else:  # a patient counts once per medication, so m is 0 or 1 and m*m is m
-        sums = RepeatedCounts(
-            *(frame[name].to_numpy(np.float64) for name in ("patients", "patients", "patient_products"))
-        )
-        effect = one_way_design_effect(sums, inputs.patients_squares)
-    uniformity = compare_with_uniform(sums.cases, design_effect=effect, draws=params.resamples, seed=params.seed)
+    uniformity = compare_with_uniform(counts, design_effect=effect, draws=params.resamples, seed=params.seed)
     concentration = measure_concentration(
-        sums.cases,
+        counts,
         class_a_share=params.class_a_share,
         class_b_share=params.class_b_share,
         design_effect=effect,

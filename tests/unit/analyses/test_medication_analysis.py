@@ -10,6 +10,7 @@ import pytest
 from medisync.analyses import medication_analysis as analysis
 from medisync.analyses.contract import Finding, Result
 from medisync.errors import NoDataError, ParameterError
+from medisync.stats.repeated import RepeatedCounts, one_way_design_effect
 from tests.support.memory_lake import empty_lake, lake_of, sample_lake
 from tests.support.planted import planted_admissions
 
@@ -66,6 +67,20 @@ def test_a_patient_who_comes_often_does_not_make_a_medication_frequent() -> None
     summary = result.frame("concentration").set_index("counted_by")
     assert summary.loc["prescriptions", "design_effect"] > 2
     assert result.finding is Finding.NOTHING
+
+
+def test_the_design_effect_agrees_with_sums_over_patients() -> None:
+    frame = pd.concat([planted_admissions(3_000)] * 3)
+    counts = pd.crosstab(frame["patient"], frame["medication"]).astype(float)
+    total = counts.sum(axis=1)
+    sums = RepeatedCounts(
+        counts.sum().to_numpy(), (counts**2).sum().to_numpy(), counts.mul(total, axis=0).sum().to_numpy()
+    )
+    expected = one_way_design_effect(sums, float((total**2).sum()))
+    assert expected > 1.5
+    found = _run(frame).frame("concentration").set_index("counted_by")["design_effect"]
+    assert found["prescriptions"] == pytest.approx(expected)
+    assert found["patients"] == 1
 
 
 def test_large_but_negligible_differences_do_not_matter() -> None:

@@ -117,6 +117,10 @@ def test_weeks_without_any_admission_are_gaps_where_there_are_always_many() -> N
     result = _run(_admissions(cases, day=6))
     assert result.metrics["weeks_without_reports_count"] == 3
     assert result.metrics["conditions_falling_count"] == 0
+    recent_gaps = {f"2023-W{n:02d}": {"a": 30} for n in range(1, 53) if n not in (46, 47, 48, 50)}
+    changes = _run(_admissions(recent_gaps, day=6)).frame("changes")
+    assert changes["mean_of_weeks_before"].tolist() == [30]
+    assert changes["change_to_mean_percent"].tolist() == [0]
     few = {f"2023-W{n:02d}": {"a": 1} for n in range(1, 53, 3)}
     assert _run(_admissions(few, day=6)).metrics["weeks_without_reports_count"] == 0
 
