@@ -41,7 +41,6 @@ def configuration(settings: Settings) -> Config:
                 "connection_dir_root": "/tmp",  # noqa: S108 - a private folder in it; a socket's path holds 107 bytes
                 "log_level": "ERROR",  # a warning a visit would say that our own notebook is not signed
                 "tornado_settings": {
-                    "compress_response": True,
                     "ws_ping_timeout": 30_000,  # milliseconds; not above the interval
                     "allow_remote_access": False,  # no other name may be made to point here
                     "headers": {"Content-Security-Policy": content_security_policy(settings)},
@@ -92,6 +91,11 @@ class Pages(Voila):  # type: ignore[misc,unused-ignore]
     """Voila over the folder of dashboards; its root is the overview."""
 
     workspace: Settings
+
+    def listen(self) -> None:
+        """As Voila does, and compressed: its settings come too late for tornado's own switch."""
+        self.app.add_transform(tornado.web.GZipContentEncoding)
+        super().listen()
 
     def init_handlers(self) -> list[Any]:
         """Ours first: tornado takes the first that fits."""

@@ -246,6 +246,12 @@ def test_text_and_pictures_are_in_the_html_itself(loaded: Hospital, browser: Bro
     context.close()
 
 
+def test_the_page_is_small_on_the_wire(loaded: Hospital) -> None:
+    with httpx.stream("GET", loaded.server.url, headers={"Accept-Encoding": "gzip"}, timeout=30) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert sum(map(len, answer.iter_raw())) < 200_000
+
+
 def test_the_page_has_language_title_landmarks_and_can_be_used_by_keyboard(loaded: Hospital, watched: Watched) -> None:
     page = open_live(watched, loaded)
     assert page.get_attribute("html", "lang") == "en"
