@@ -10,7 +10,7 @@ from typing import Any
 
 from medisync.analyses.contract import Result
 from medisync.errors import MediSyncError
-from medisync.runs.kernels import IpcKernelManager, private_transport
+from medisync.runs.kernels import IpcKernelManager, closed_event_loop, private_transport
 from medisync.runs.publishing import check_lake_rows
 from medisync.runs.record import RESULT_MIME
 from medisync.runs.registry import PINNED, AnalysisNotebook
@@ -54,7 +54,7 @@ def execute(
     output.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + budget_seconds
     try:
-        with private_transport() as config:
+        with private_transport() as config, closed_event_loop():
             executed = papermill.execute_notebook(
                 notebook.path.absolute(),
                 output.absolute(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop
 from traitlets.config import Config
 
 FIXED_ENVIRONMENT = {
@@ -32,6 +34,18 @@ class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
         await super()._async_start_kernel(env=environment, **options)
 
     start_kernel = _async_start_kernel
+
+
+@contextmanager
+def closed_event_loop() -> Iterator[None]:
+    """Close the event loop that nbclient makes for this thread, which it would leave open for ever."""
+    loop = ensure_event_loop()
+    try:
+        yield
+    finally:
+        if not loop.is_running():  # it is another's, who called us from inside of it
+            loop.close()
+            asyncio.set_event_loop(None)
 
 
 @contextmanager

@@ -232,7 +232,7 @@ def _retrying(retries: int, seconds: float) -> tenacity.Retrying:
         reraise=True,
         retry=tenacity.retry_if_exception(may_pass),
         stop=tenacity.stop_after_attempt(retries + 1),
-        wait=tenacity.wait_exponential_jitter(initial=seconds, max=LONGEST_WAIT_SECONDS, jitter=seconds / 2),
+        wait=tenacity.wait_exponential_jitter(multiplier=seconds, max=LONGEST_WAIT_SECONDS, jitter=seconds / 2),
     )
 
 
