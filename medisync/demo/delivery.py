@@ -23,7 +23,7 @@ from medisync.demo.plan import LAST_DAY, Plan, make_plan
 from medisync.demo.truth import DemoTruth
 from medisync.errors import ParameterError
 
-MOST_CHUNK_ROWS, CHUNKS = 250_000, 60
+MOST_CHUNK_ROWS, CHUNKS = 250_000, 24
 """Rows made at once; at least this many chunks, since nobody comes back within one."""
 
 BLOOD_TYPES = (

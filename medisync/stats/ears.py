@@ -63,13 +63,15 @@ def detect_ears(counts: ArrayLike, *, method: Method = "C2", alpha: float | None
     if not 0.0 < level < 0.5:
         raise ParameterError("alpha must lie between 0 and 0.5.")
     table = checked_counts(counts)
-    z = float(ndtri(1.0 - level))
+    z = -float(ndtri(level))
     expected, deviation = _baseline(table, LAG_WEEKS[method])
     false_alarms = float(stdtr(BASELINE_WEEKS - 1, -z / np.sqrt(1.0 + 1.0 / BASELINE_WEEKS)))
     if method == "C3":
         excess = np.maximum(0.0, _ratio(table - expected, deviation) - 1.0)
         carried = _shifted(excess, 1) + _shifted(excess, 2)
-        threshold = table + deviation * (z - carried)
+        with np.errstate(invalid="ignore"):
+            threshold = table + deviation * (z - carried)
+        threshold[np.isinf(carried)] = 0.0  # a week before rose from a constant baseline: every case counts
         false_alarms = float("nan")
     else:
         threshold = expected + z * deviation

@@ -35,6 +35,7 @@ CHUNK = 192
 """Problems fitted at once; small enough for their arrays to stay in the processor's cache."""
 
 
+LARGEST_COUNT = 1e12
 FACTS = ("expected", "dispersion", "mean_variance", "quiet_mean", "quiet_dispersion", "trend")
 
 
@@ -185,6 +186,8 @@ def checked_counts(counts: ArrayLike) -> FloatArray:
         raise SeriesError("A count is infinite.")
     if bool((table < 0).any()):
         raise SeriesError("A count is negative.")
+    if bool((table > LARGEST_COUNT).any()):
+        raise SeriesError("A count exceeds a trillion.", hint="Look for a wrong column.")
     return table
 
 
@@ -342,7 +345,7 @@ def _threshold(
     # Farrington et al. (1996), section 3.7: the count to the power 2/3 is nearly normal.
     safe = np.where(expected > 0, expected, 1.0)
     relative = np.sqrt(dispersion * safe + mean_variance) / safe
-    bound = safe * np.maximum(0.0, 1.0 + 2.0 / 3.0 * float(ndtri(1.0 - settings.alpha)) * relative) ** 1.5
+    bound = safe * np.maximum(0.0, 1.0 + 2.0 / 3.0 * -float(ndtri(settings.alpha)) * relative) ** 1.5
     return np.where(expected > 0, bound, np.where(np.isnan(expected), math.nan, 0.0))
 
 

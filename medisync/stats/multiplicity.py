@@ -30,7 +30,7 @@ def adjust_benjamini_hochberg(p_values: Sequence[float] | FloatArray) -> FloatAr
     if tests.size == 0:
         return adjusted
     order = np.argsort(tests, kind="stable")
-    scaled = tests[order] * tests.size / np.arange(1, tests.size + 1)
+    scaled = tests[order] * (tests.size / np.arange(1, tests.size + 1))  # in this order never below the p-value
     stepped_up = np.minimum.accumulate(scaled[::-1])[::-1]
     result = np.empty_like(tests)
     result[order] = np.minimum(stepped_up, 1.0)

@@ -44,19 +44,45 @@ def upper_quantile(alpha: float, mean: ArrayLike, dispersion: ArrayLike) -> Floa
     from scipy.special import ndtri
 
     mu, phi = np.broadcast_arrays(*(np.asarray(one, dtype=np.float64) for one in (mean, dispersion)))
-    z = float(ndtri(1.0 - alpha))
-    # Cornish and Fisher (1938) with the skewness of the negative binomial, then single steps to the exact integer.
+    z = -float(ndtri(alpha))
+    # Cornish and Fisher (1938) with the skewness of the negative binomial, then a bracket around it, then halving.
     deviation = np.sqrt(np.maximum(mu * phi, 0.0))
-    guess = np.floor(mu + z * deviation + (z * z - 1.0) / 6.0 * (2.0 * phi - 1.0))
-    quantile = np.where(np.isnan(mu) | np.isnan(phi), np.nan, np.maximum(guess, 0.0))
-    flat, flat_mu, flat_phi = quantile.reshape(-1), mu.reshape(-1), phi.reshape(-1)
-    moving = np.flatnonzero(~np.isnan(flat))
-    while moving.size:  # too low: P(Y > q) is still above alpha
-        moving = moving[upper_tail(flat[moving] + 1.0, flat_mu[moving], flat_phi[moving]) > alpha]
-        flat[moving] += np.maximum(1.0, np.floor(0.02 * deviation.reshape(-1)[moving]))
-    moving = np.flatnonzero(flat > 0)
-    while moving.size:  # too high: one less would do
-        moving = moving[upper_tail(flat[moving], flat_mu[moving], flat_phi[moving]) <= alpha]
-        flat[moving] -= 1.0
-        moving = moving[flat[moving] > 0]
-    return flat.reshape(mu.shape)
+    guess = np.floor(np.maximum(mu + z * deviation + (z * z - 1.0) / 6.0 * (2.0 * phi - 1.0), 0.0))
+    known = ~(np.isnan(mu) | np.isnan(phi))
+    quantile = np.full(mu.shape, np.nan)
+    quantile[known] = _smallest(guess[known], mu[known], phi[known], alpha)
+    return quantile
+
+
+def _smallest(guess: FloatArray, mean: FloatArray, dispersion: FloatArray, alpha: float) -> FloatArray:
+    """Smallest integer whose upper tail is at most ``alpha``, looked for around ``guess``."""
+
+    def enough(count: FloatArray, which: NDArray[np.intp]) -> NDArray[np.bool_]:
+        within: NDArray[np.bool_] = upper_tail(count + 1.0, mean[which], dispersion[which]) <= alpha
+        return within
+
+    everything = np.arange(guess.size)
+    too_little, sufficient = np.full(guess.size, -1.0), guess.copy()
+    above = enough(guess, everything)
+    too_little[~above] = guess[~above]
+    step, rising = 1.0, everything[~above]
+    while rising.size:
+        sufficient[rising] = guess[rising] + step
+        still = ~enough(sufficient[rising], rising)
+        too_little[rising[still]] = sufficient[rising[still]]
+        rising, step = rising[still], 2.0 * step
+    step, falling = 1.0, everything[above & (guess > 0)]
+    while falling.size:
+        lower = np.maximum(guess[falling] - step, -1.0)
+        still = np.where(lower >= 0, enough(np.maximum(lower, 0.0), falling), False)
+        too_little[falling[~still]] = lower[~still]
+        sufficient[falling[still]] = lower[still]
+        falling, step = falling[still], 2.0 * step
+    open_still = everything[sufficient - too_little > 1.0]
+    while open_still.size:
+        middle = np.floor((too_little[open_still] + sufficient[open_still]) / 2.0)
+        within = enough(middle, open_still)
+        sufficient[open_still[within]] = middle[within]
+        too_little[open_still[~within]] = middle[~within]
+        open_still = open_still[sufficient[open_still] - too_little[open_still] > 1.0]
+    return sufficient

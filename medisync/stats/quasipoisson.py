@@ -22,6 +22,8 @@ IntArray = NDArray[np.intp]
 DEVIANCE_TOLERANCE = 1e-8
 MAX_ITERATIONS = 25
 START_ABOVE_COUNT = 0.1
+LARGEST_LOG = 100.0
+"""Logarithms of means are kept within: a trend through a single case has no finite slope."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def fit_quasipoisson(
         new_eta = intercepts[part][:, design.level]
         if trend:
             new_eta += slope[part][:, None] * time[None, :]
-        np.clip(new_eta, -700.0, 700.0, out=new_eta)
+        np.clip(new_eta, -LARGEST_LOG, LARGEST_LOG, out=new_eta)
         new_mean = np.exp(new_eta)
         work[part], mean[part] = w, new_mean
         before = deviance[part].copy()
@@ -169,7 +171,7 @@ def _summary(
     usable = np.where(degrees > 0, degrees, np.nan)
     pearson = np.einsum("mn,mn->m", work, squared) / usable
     relative_dispersion = np.einsum("mn,mn->m", weights, squared) / usable
-    log_now = np.clip(intercepts[:, 0] + slope * now, -700.0, 700.0)
+    log_now = np.clip(intercepts[:, 0] + slope * now, -LARGEST_LOG, LARGEST_LOG)
     return QuasiPoissonFit(
         fitted=mean,
         leverage=work * leverage_unit,

@@ -1,0 +1,192 @@
+"""Illness surges: silent on the sample, loud on planted outbreaks, honest when there is too little to say."""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from medisync.analyses import illness_surge_prediction as analysis
+from medisync.analyses.contract import Finding, Result
+from medisync.errors import NoDataError, ParameterError
+from tests.support.memory_lake import empty_lake, lake_of, sample_lake
+
+NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "analyses" / "illness_surge_prediction.ipynb"
+MONDAY = dt.date(2020, 1, 6)
+
+
+def admissions(weekly: dict[tuple[str | None, str | None], Any], start: dt.date = MONDAY) -> pd.DataFrame:
+    """One row per admission: ``weekly`` gives the number of each week by (condition, site), spread over its days."""
+    rows = []
+    for (condition, site), counts in weekly.items():
+        for week, number in enumerate(counts):
+            days = [start + dt.timedelta(days=7 * week + place % 7) for place in range(int(number))]
+            rows.extend((day, condition, site) for day in days)
+    frame = pd.DataFrame(rows, columns=["admitted_at", "condition", "site"])
+    return frame.assign(patient=[f"p{place}" for place in range(len(frame))])
+
+
+def run(frame: pd.DataFrame, **values: Any) -> Result:
+    params = analysis.Params(**values)
+    return analysis.compute(analysis.load(lake_of(frame), params), params)
+
+
+def test_the_sample_has_no_surge() -> None:
+    params = analysis.Params()
+    inputs = analysis.load(sample_lake(), params)
+    result = analysis.compute(inputs, params)
+    assert result.finding is Finding.NOTHING
+    assert result.headline.startswith("No surge in the week of 29 April 2024: all 6 series")
+    assert result.metrics["surges_confirmed"] == 0
+    assert "surge" not in set(result.frame("weekly")["state"])
+    assert result.metrics["false_alarms_a_year_expected"] == pytest.approx(6 * 0.005 * 52.18, rel=0.3)
+    assert any("2024-05-06 to 2024-05-12 is incomplete (2 of 7 days)" in one for one in result.warnings)
+    assert result.frame("ahead")["any of them"].max() < 0.1
+    start = time.process_time()
+    assert analysis.compute(inputs, params) == result
+    assert time.process_time() - start < 0.5
+
+
+def test_a_planted_outbreak_is_the_headline() -> None:
+    rng = np.random.default_rng(1)
+    counts = {(f"Condition {one}", "North"): rng.poisson(20, 280) for one in range(6)}
+    counts["Condition 3", "North"][-1] = 60
+    result = run(admissions(counts))
+    assert result.finding is Finding.SIGNAL
+    assert "Condition 3 (60 admissions, about 2" in result.headline
+    first = result.frame("current").iloc[0]
+    assert (first["condition"], first["state"], first["observed"]) == ("Condition 3", "surge", 60)
+    assert first["adjusted_p_value"] < 1e-6
+    alerts = result.frame("alerts")
+    assert "times a year" in alerts["says"].iloc[0]
+    ahead = result.frame("ahead").set_index(["condition", "site"])["any of them"]
+    assert ahead["Condition 3", "all sites"] == ahead.max()
+
+
+def test_a_surge_at_one_site_is_told_with_its_site() -> None:
+    rng = np.random.default_rng(2)
+    counts = {(name, site): rng.poisson(15, 270) for name in ("A", "B") for site in ("North", "South")}
+    counts["A", "South"][-1] = 55
+    current = run(admissions(counts)).frame("current")
+    surges = current[current["state"] == "surge"]
+    assert ("A", "South") in set(zip(surges["condition"], surges["site"], strict=True))
+    assert ("A", "North") not in set(zip(surges["condition"], surges["site"], strict=True))
+
+
+def test_when_everything_rises_reporting_is_suspected() -> None:
+    rng = np.random.default_rng(3)
+    counts = {(name, None): rng.poisson(20, 270) for name in "ABCDE"}
+    for one in counts.values():
+        one[-1] *= 2
+    result = run(admissions(counts))
+    assert any("change in reporting" in one for one in result.warnings)
+    total = result.frame("current").query("kind == 'total'")
+    assert total["state"].tolist() == ["above"]  # a total is no illness, so it is never a surge
+
+
+def test_incomplete_last_week_is_dropped_and_labelled() -> None:
+    counts = {("A", None): np.full(120, 14), ("B", None): np.full(120, 7)}
+    frame = admissions(counts)
+    cut = frame[frame["admitted_at"] < MONDAY + dt.timedelta(days=7 * 119 + 3)]
+    result = run(cut)
+    assert result.metrics["week"] == (MONDAY + dt.timedelta(days=7 * 118)).isoformat()
+    assert any("incomplete (3 of 7 days)" in one for one in result.warnings)
+    assert result.metrics["surges_confirmed"] == 0
+
+
+def test_short_history_is_compared_with_weeks_and_says_so() -> None:
+    result = run(admissions({("A", None): np.r_[np.full(30, 10), 40]}))
+    assert result.frame("current")["compared_with"].iloc[0] == "seven weeks"
+    assert result.finding is Finding.SIGNAL
+    assert any("knows no season" in one for one in result.warnings)
+    assert result.frame("ahead")["any of them"].isna().all()
+    assert analysis.figures(result)
+
+
+@pytest.mark.parametrize("weeks", [2, 5])
+def test_too_little_history(weeks: int) -> None:
+    result = run(admissions({("A", None): np.full(weeks, 10)}))
+    assert result.finding is Finding.TOO_LITTLE
+    assert "too little" in result.headline.lower()
+    assert result.metrics["surges_confirmed"] == 0
+    for figure in analysis.figures(result):
+        ET.fromstring(figure.svg)
+
+
+def test_one_day() -> None:
+    frame = pd.DataFrame({"patient": ["a", "b"], "admitted_at": [dt.date(2024, 1, 3)] * 2, "condition": ["A", "A"]})
+    result = run(frame)
+    assert result.finding is Finding.TOO_LITTLE
+    assert analysis.figures(result) == []
+
+
+def test_nothing_at_all() -> None:
+    params = analysis.Params()
+    with pytest.raises(NoDataError):
+        analysis.load(empty_lake(), params)
+    frame = pd.DataFrame({"patient": ["a"], "admitted_at": [dt.date(2024, 1, 3)]})
+    with pytest.raises(NoDataError):
+        run(frame)
+
+
+def test_unknown_condition_and_site_are_shown_as_unknown() -> None:
+    rng = np.random.default_rng(4)
+    counts = {("A", "North"): rng.poisson(30, 130), ("", None): rng.poisson(30, 130)}
+    current = run(admissions(counts)).frame("current")
+    assert set(current["condition"]) == {"A", "Unknown", "All admissions"}
+    assert set(current["site"]) == {"all sites", "North"}
+
+
+def test_only_so_many_conditions_and_sites_are_watched() -> None:
+    rng = np.random.default_rng(5)
+    counts = {(f"C{one}", f"S{one % 3}"): rng.poisson(20 + one, 30) for one in range(9)}
+    result = run(admissions(counts), most_conditions=4, most_sites=1)
+    current = result.frame("current")
+    assert current.query("kind == 'condition'")["condition"].nunique() == 4
+    assert current.query("kind == 'condition at a site'")["site"].nunique() == 1
+    assert any("Only the 4 most frequent of 9 conditions" in one for one in result.warnings)
+
+
+@pytest.mark.parametrize(
+    "values", [{"horizon_weeks": 0}, {"horizon_weeks": 5}, {"alpha": 0}, {"weeks_shown": 1000}, {"horizon": 3}]
+)
+def test_bad_parameters(values: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError):
+        analysis.Params.checked(values)
+
+
+@pytest.mark.parametrize("horizon_weeks", [1, 4])
+def test_result_travels_and_figures_follow(horizon_weeks: int) -> None:
+    rng = np.random.default_rng(6)
+    counts = {(name, None): rng.poisson(20, 150) for name in ("Ache & <pain>", "B", "C")}
+    result = run(admissions(counts), horizon_weeks=horizon_weeks)
+    returned = Result.model_validate_json(result.model_dump_json())
+    drawn = analysis.figures(returned)
+    assert [one.name for one in drawn] == ["surge-panels", "surge-weeks"]
+    for figure in drawn:
+        ET.fromstring(figure.svg)
+        assert figure.table in result.tables
+        assert len(figure.alt) > 40
+    assert len(result.frame("ahead").columns) == 2 + horizon_weeks + 1
+
+
+def test_notebook_asks_for_exactly_the_parameters() -> None:
+    notebook = nbformat.read(NOTEBOOK, 4)
+    assert notebook.metadata["medisync"]["analysis"] == analysis.ANALYSIS
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code[0].metadata["tags"] == ["parameters"]
+    assert all(not cell.outputs and "def " not in cell.source for cell in code)
+    assigned = {
+        line.targets[0].id: ast.literal_eval(line.value)  # type: ignore[attr-defined]
+        for line in ast.parse(code[0].source).body
+    }
+    assert assigned.pop("snapshot_id") is None
+    assert assigned == analysis.Params().model_dump()
