@@ -260,8 +260,9 @@ def headline(forecast: Forecast, params: Params) -> str:
         return f"{what} for {ahead} ({span}), but in {origins} past forecasts this method was no better than the mean."
     low, high = table["median"].min(), table["median"].max()
     figure = whole(low) if whole(low) == whole(high) else f"{whole(low)} to {whole(high)}"
+    first = "80 % interval" if steps == 1 else "80 % interval for the first:"
     return (
-        f"Expect {figure} admissions in {ahead} (80 % interval for the first: {whole(table['lower_80'].iloc[0])} to "
+        f"Expect {figure} admissions in {ahead} ({first} {whole(table['lower_80'].iloc[0])} to "
         f"{whole(table['upper_80'].iloc[0])}); in {origins} past forecasts the error was "
         f"{accuracy.skill_mean_percent[0]:.0f} % smaller than the mean's."
     )

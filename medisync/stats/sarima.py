@@ -12,6 +12,7 @@ of 52 weeks costs seconds and has too few repetitions to be learned.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from medisync.errors import SeriesError
 from medisync.stats.seasonal import LONGEST_UNSMOOTHED_SEASON, seasonal_indices
+from medisync.stats.series import LONGEST_HISTORY, Panel
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +55,26 @@ class SarimaOrder:
     aicc: float = float("nan")
     converged: bool = False
     models: int = 0
+
+
+def search_orders(panel: Panel, *, most_models: int = MOST_MODELS) -> dict[str, SarimaOrder]:
+    """The order of each series, by id, for :func:`~medisync.stats.forecasting.forecast_panel`.
+
+    Series with fewer than 24 observations, or for which no model converged, are left out.
+    """
+    longest = LONGEST_HISTORY[panel.frequency]
+    found: dict[str, SarimaOrder] = {}
+    for name, values in zip(panel.ids, panel.values[:, -longest:], strict=True):
+        if np.isfinite(values).sum() >= SHORTEST:
+            order = search_order(values, panel.season, most_models=most_models)
+            found |= {name: order} if order.converged else {}
+    return found
+
+
+def restored_order(stored: Mapping[str, Any]) -> SarimaOrder:
+    """The order whose ``dataclasses.asdict`` went through JSON, which knows no tuples."""
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    return SarimaOrder(**given)
 
 
 def search_order(values: Floats, season: int, *, most_models: int = MOST_MODELS) -> SarimaOrder:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from medisync.errors import SeriesError
 from medisync.stats.forecasting import forecast_panel
-from medisync.stats.sarima import sarima_forecasts, search_order
+from medisync.stats.sarima import restored_order, sarima_forecasts, search_order, search_orders
 from medisync.stats.series import panel_of
 
 
@@ -76,6 +79,15 @@ def test_constant_and_short_series():
         search_order(np.ones(10), 12)
     with pytest.raises(SeriesError, match="at least 0"):
         search_order(-np.ones(60), 12)
+
+
+def test_orders_of_a_panel_survive_json():
+    panel = panel_of(
+        np.stack([autoregressive(80), np.full(80, np.nan), np.full(80, 3.0)]), "monthly", ids=["a", "b", "c"]
+    )
+    found = search_orders(panel, most_models=4)
+    assert list(found) == ["a"]
+    assert restored_order(json.loads(json.dumps(asdict(found["a"])))) == found["a"]
 
 
 def test_a_stored_order_becomes_a_candidate():
