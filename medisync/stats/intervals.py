@@ -83,22 +83,22 @@ class ErrorModel:
         """Quantiles (h, levels) of the standardised error, the median at 0."""
         from scipy.special import stdtrit
 
-        horizon = self.standardised.shape[2]
-        student = stdtrit(STUDENT_FREEDOM, np.asarray(levels, dtype=float))
-        everything = self.standardised[np.isfinite(self.standardised)]
-        rows = []
-        for h in range(horizon):
-            own = self.standardised[:, :, h]
-            own = own[np.isfinite(own)]
-            errors = own if len(own) >= POOLING_LIMIT else everything
-            if not len(errors):
-                rows.append(student)
-                continue
+        given = np.asarray(levels, dtype=float)
+        student, pooled = stdtrit(STUDENT_FREEDOM, given), self.standardised[np.isfinite(self.standardised)]
+
+        def drawn_together(errors: Floats) -> Floats:
             independent = len(errors) / self.overlap / self.shared
             weight = independent / (independent + SHAPE_PRIOR)
             # The median stays at the forecast: a past bias is more often luck than a promise.
-            observed = np.quantile(errors, levels) - np.median(errors)
-            rows.append(weight * observed + (1 - weight) * student)
+            row: Floats = weight * (np.quantile(errors, given) - np.median(errors)) + (1 - weight) * student
+            return row
+
+        common = drawn_together(pooled) if len(pooled) else student
+        rows = []
+        for h in range(self.standardised.shape[2]):
+            own = self.standardised[:, :, h]
+            own = own[np.isfinite(own)]
+            rows.append(drawn_together(own) if len(own) >= POOLING_LIMIT else common)
         return np.asarray(rows)
 
 
