@@ -8,10 +8,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import ensure_event_loop
+from traitlets import Unicode
 from traitlets.config import Config
 
 FIXED_ENVIRONMENT = {
@@ -25,7 +27,17 @@ FIXED_ENVIRONMENT = {
 
 
 class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
-    """Starts a kernel whose sockets are files only their owner can open."""
+    """Starts a kernel whose sockets are files only their owner can open; forked, where a fork server listens."""
+
+    fork_socket = Unicode(help="Path of the fork server's socket; empty for normal kernels.").tag(config=True)
+
+    @property
+    def kernel_spec(self) -> Any:
+        spec = super().kernel_spec
+        if spec is not None and self.fork_socket and os.path.exists(self.fork_socket):
+            provisioner = {"provisioner_name": "medisync-fork", "config": {"socket": self.fork_socket}}
+            spec.metadata = {**spec.metadata, "kernel_provisioner": provisioner}
+        return spec
 
     async def _async_start_kernel(self, **options: Any) -> None:
         environment = dict(options.pop("env", None) or os.environ)
@@ -49,7 +61,7 @@ def closed_event_loop() -> Iterator[None]:
 
 
 @contextmanager
-def private_transport() -> Iterator[Config]:
+def private_transport(fork_socket: Path | None = None) -> Iterator[Config]:
     """The kernel manager's configuration for one kernel; its directory is gone afterwards."""
     folder = tempfile.mkdtemp(prefix="medisync-kernel-")  # 0700; short, since a socket's path holds 107 bytes
     try:
@@ -59,6 +71,7 @@ def private_transport() -> Iterator[Config]:
                     "transport": "ipc",
                     "ip": os.path.join(folder, "socket"),
                     "connection_file": os.path.join(folder, "connection.json"),
+                    "fork_socket": str(fork_socket or ""),
                 }
             }
         )

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medisync.dashboards import server as pages
+from medisync.fastlane import flow_runs, kernels
+from medisync.runs.kernels import FIXED_ENVIRONMENT
 from medisync.settings import Settings, environment, project_root
 
 WORK_POOL = "medisync"
@@ -60,6 +62,7 @@ def base_environment(settings: Settings) -> dict[str, str]:
         **prefect_environment(settings),
         "PATH": path,
         "PYTHONPATH": str(project_root()),
+        "FLOW_RUN_COMMAND": flow_runs.command(settings),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -104,6 +107,18 @@ def services(settings: Settings, *, lab: bool = False) -> list[Service]:
                 "--name",
                 "local",
             ),
+        ),
+        Service(
+            name="kernels",
+            title="Kernel server",
+            command=(python, "-m", "medisync.fastlane.kernels", str(kernels.socket_path(settings))),
+            environment=FIXED_ENVIRONMENT,
+        ),
+        Service(
+            name="flow-runs",
+            title="Flow run server",
+            command=(python, "-m", "medisync.fastlane.flow_runs", str(flow_runs.socket_path(settings))),
+            environment=FIXED_ENVIRONMENT,
         ),
         Service(name="watcher", title="Inbox watcher", command=(python, "-m", "medisync.intake.watcher")),
         Service(

@@ -86,14 +86,14 @@ class Supervisor:
             for service in self._services
         ]
         self._launch(first)  # the Prefect server: worker and deployments need it
-        pages = [other for other in others if other.service.name in ("pages", "lab")]
-        for page in pages:  # these do not: let them start meanwhile
-            self._launch(page)
+        early = [other for other in others if other.service.name in ("kernels", "flow-runs", "pages", "lab")]
+        for other in early:  # these do not: let them start meanwhile
+            self._launch(other)
         self._wait(first, client)
         self._make_work_pool(client)
         self._deploy(environment)
         for other in others:
-            if other not in pages:
+            if other not in early:
                 self._launch(other)
         for other in others:
             self._wait(other, client)
@@ -120,7 +120,9 @@ class Supervisor:
     def _make_work_pool(self, client: httpx.Client) -> None:
         if self._stop:
             return
-        answer = client.post(f"{self._settings.prefect_api_url}/work_pools/", json={"name": WORK_POOL, "type": "process"})
+        answer = client.post(
+            f"{self._settings.prefect_api_url}/work_pools/", json={"name": WORK_POOL, "type": "process"}
+        )
         if answer.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):  # conflict: it is there already
             raise ServiceFailedError(f"The work pool was not accepted ({answer.status_code}).")
 
@@ -219,7 +221,12 @@ def require_free_port(service: Service) -> None:
 def _by_whom(port: int) -> str:
     with contextlib.suppress(psutil.Error, PermissionError):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port and connection.pid:
+            if (
+                connection.status == psutil.CONN_LISTEN
+                and connection.laddr
+                and connection.laddr.port == port
+                and connection.pid
+            ):
                 return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
     return ""
 

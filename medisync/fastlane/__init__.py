@@ -1,0 +1,1 @@
+"""The fast lane: processes forked from one that has imported what they need."""

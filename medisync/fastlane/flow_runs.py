@@ -1,0 +1,73 @@
+"""The fork server of flow runs: ``python -m medisync.fastlane.flow_runs SOCKET``.
+
+It has imported Prefect's engine and what our flows import. A forked run rebuilds Prefect's settings from its own
+environment, which names the flow run, and goes on as ``python -m prefect.engine`` would.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+from medisync.fastlane.fork_server import ForkServer, Request
+from medisync.settings import Settings
+
+HEAVY = (
+    "prefect",
+    "prefect.artifacts",
+    "prefect.client.orchestration",
+    "prefect.deployments.steps",
+    "prefect.deployments.steps.core",
+    "prefect.deployments.steps.pull",
+    "prefect.engine",
+    "prefect.events",
+    "prefect.flow_engine",
+    "prefect.runner",
+    "prefect.task_engine",
+    "prefect.task_runners",
+    "duckdb",
+    "nbclient",
+    "nbformat",
+    "papermill",
+    "jupyter_client.manager",
+    "medisync.fastlane.provisioner",
+    "medisync.runs.upkeep",
+    "flows.deliver",
+    "flows.analyze",
+    "flows.refresh_cache",
+    "flows.clean_up",
+)
+
+
+def socket_path(settings: Settings) -> Path:
+    """Where the workspace's flow run server listens."""
+    return settings.run_state / "flow-runs.sock"
+
+
+def command(settings: Settings) -> str:
+    """What the process worker starts for a flow run."""
+    client = Path(__file__).with_name("flow_client.py")
+    return f"{sys.executable} -I -S {client} {socket_path(settings)}"
+
+
+def become_flow_run(_: Request) -> None:
+    """Execute the flow run that ``PREFECT__FLOW_RUN_ID`` names."""
+    import prefect.context
+    from prefect.settings import Settings as PrefectSettings
+
+    imported = prefect.context.SettingsContext.get()
+    if imported is not None:  # made when Prefect was imported, from the server's environment
+        prefect.context.SettingsContext(profile=imported.profile, settings=PrefectSettings()).__enter__()
+    sys.argv = ["prefect.engine"]
+    sys.modules.pop("prefect.engine")
+    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Serve at the path given."""
+    ForkServer(Path(sys.argv[1]), HEAVY, become_flow_run).serve()
+
+
+if __name__ == "__main__":
+    main()

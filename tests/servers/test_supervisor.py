@@ -1,0 +1,155 @@
+"""Starting, restarting and stopping a workspace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.admissions_csv import admissions, write_csv
+from tests.support.running import (
+    RunningWorkspace,
+    child_environment,
+    medisync,
+    running_workspace,
+    trial_settings,
+    wait_until,
+)
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorkspace]:
+    with running_workspace(trial_settings(tmp_path_factory.mktemp("supervised"))) as workspace:
+        yield workspace
+
+
+def services(workspace: RunningWorkspace) -> dict[str, dict[str, object]]:
+    state = json.loads((workspace.settings.run_state / "supervisor.json").read_text(encoding="utf-8"))
+    return dict(state["services"])
+
+
+def test_everything_listens_on_this_machine_only(running: RunningWorkspace) -> None:
+    tree = [psutil.Process(running.process.pid), *psutil.Process(running.process.pid).children(recursive=True)]
+    listening = [
+        connection.laddr.ip
+        for process in tree
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) <= {"127.0.0.1", "::1"}
+
+
+def test_what_dies_is_started_again(running: RunningWorkspace) -> None:
+    before = services(running)
+    for name in ("watcher", "worker"):
+        os.kill(int(str(before[name]["pid"])), signal.SIGKILL)
+    after = wait_until(
+        lambda: (
+            now if all((now := services(running))[name]["restarts"] == 1 for name in ("watcher", "worker")) else None
+        ),
+        seconds=30,
+        what="both are started again",
+    )
+    assert after["watcher"]["pid"] != before["watcher"]["pid"]
+    assert "Inbox watcher stopped" in running.said()
+
+
+def test_a_file_dropped_after_the_restart_is_loaded(running: RunningWorkspace, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "admissions.csv", admissions(30))
+    draft = running.settings.inbox / "admissions.csv.part"  # not ready: nothing may take it
+    draft.write_bytes(file.read_bytes())
+    draft.replace(running.settings.inbox / "admissions.csv")
+    wait_until(
+        lambda: running.lake().query("SELECT 1 FROM clinical.deliveries WHERE status = 'loaded' AND created = 30"),
+        seconds=90,
+        what="the file is loaded",
+    )
+
+
+def test_a_second_supervisor_is_refused(running: RunningWorkspace) -> None:
+    second = medisync(running.settings, "up")
+    assert second.returncode == 14
+    assert "already-running" in second.stderr
+
+
+def test_a_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:
+    settings = trial_settings(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", settings.pages_port))
+        taken.listen()
+        refused = medisync(settings, "up")
+    assert refused.returncode == 12
+    assert str(settings.pages_port) in refused.stderr
+    assert "MEDISYNC_PAGES_PORT" in refused.stderr
+
+
+def test_down_leaves_no_process_behind(running: RunningWorkspace) -> None:
+    tree = psutil.Process(running.process.pid).children(recursive=True)
+    assert len(tree) >= 4
+    stopped = running.medisync("down")
+    assert stopped.returncode == 0, stopped.stderr
+    running.process.wait(10)
+    _, alive = psutil.wait_procs(tree, timeout=5)
+    assert alive == []
+    assert running.medisync("down").returncode == 13
+
+
+def test_nothing_survives_a_killed_supervisor(tmp_path: Path) -> None:
+    with running_workspace(trial_settings(tmp_path)) as workspace:
+        tree = psutil.Process(workspace.process.pid).children(recursive=True)
+        workspace.process.kill()
+        workspace.process.wait(10)
+        _, alive = psutil.wait_procs(tree, timeout=30)
+        assert [" ".join(process.cmdline())[-80:] for process in alive] == []
+
+
+def test_ingest_and_run_need_no_server(tmp_path: Path) -> None:
+    settings = trial_settings(tmp_path)
+    file = write_csv(tmp_path / "admissions.csv", admissions(400))
+    done = medisync(settings, "ingest", str(file), "--json")
+    assert done.returncode == 0, done.stderr
+    delivery = json.loads(done.stdout)
+    assert {name: delivery[name] for name in ("status", "rows_read", "created", "updated", "deleted")} == {
+        "status": "loaded",
+        "rows_read": 400,
+        "created": 400,
+        "updated": 0,
+        "deleted": 0,
+    }
+    ran = medisync(settings, "run", "patient_demographics", "medication_analysis", "--json")
+    assert ran.returncode == 0, ran.stderr
+    outcomes = {one["analysis"]: one for one in map(json.loads, ran.stdout.splitlines())}
+    assert outcomes.keys() == {"patient_demographics", "medication_analysis"}
+    assert all(one["status"] == "completed" and not one["skipped"] for one in outcomes.values())
+    again = medisync(settings, "run", "patient_demographics", "--json")
+    assert json.loads(again.stdout)["skipped"]
+    assert json.loads(again.stdout)["run_id"] == outcomes["patient_demographics"]["run_id"]
+
+
+def test_an_error_is_one_message_and_its_exit_code(tmp_path: Path) -> None:
+    settings = trial_settings(tmp_path)
+    nothing = medisync(settings, "run")
+    assert (nothing.returncode, "Traceback" in nothing.stderr) == (7, False)
+    unknown = medisync(settings, "run", "no_such_analysis")
+    assert unknown.returncode == 4
+    refused = medisync(settings, "ingest", str(tmp_path / "missing.csv"))
+    assert refused.returncode == 8
+    assert "missing.csv" in refused.stdout
+    misspelt = {**child_environment(settings), "MEDISYNC_DTA": "x"}
+    import subprocess
+    import sys
+
+    wrong = subprocess.run(
+        [sys.executable, "-m", "medisync.cli.main", "status"], env=misspelt, capture_output=True, text=True, check=False
+    )
+    assert wrong.returncode == 3
+    assert "MEDISYNC_DTA" in wrong.stderr

@@ -1,0 +1,78 @@
+"""Searching everything a workspace wrote for people's names."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from medisync.lake import Lake
+from medisync.settings import Settings
+
+RAW_FOLDERS = ("archive", "quarantine", "refused", "processing", "inbox")
+"""Where raw files lie, for the owner alone."""
+
+
+def names_found(names: set[str], settings: Settings) -> list[str]:
+    """Places where any of ``names`` (in whatever case) stands: files, columns of the lake, tables of SQLite."""
+    wanted = {name.casefold() for name in names}
+    found = [f"file {path}" for path in written_files(settings) if _holds(path.read_bytes(), wanted)]
+    found += [f"lake {place}" for place in _lake_places(settings, wanted)]
+    databases = [path for path in written_files(settings) if path.suffix in (".sqlite", ".db")]
+    return found + [f"{path.name} {place}" for path in databases for place in _sqlite_places(path, wanted)]
+
+
+def written_files(settings: Settings) -> list[Path]:
+    """Every file below data and reports, raw ones apart."""
+    raw = {settings.data / name for name in RAW_FOLDERS}
+    files = [path for folder in (settings.data, settings.reports) for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if not raw.intersection(path.parents)]
+
+
+def _holds(content: bytes, wanted: set[str]) -> bool:
+    """Whether two words side by side (or more, as many as a name has) are one of the names."""
+    words = re.findall(r"[^\W\d_][^\W\d_.'’-]*\.?", content.decode("utf-8", errors="replace").casefold())
+    return _adjacent(words, wanted)
+
+
+def _adjacent(words: list[str], wanted: set[str]) -> bool:
+    lengths = {name.count(" ") + 1 for name in wanted}
+    return any(" ".join(words[start : start + length]) in wanted for length in lengths for start in range(len(words)))
+
+
+def _lake_places(settings: Settings, wanted: set[str]) -> list[str]:
+    lake = Lake(settings)
+    columns = lake.query(
+        "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = 'lake' "
+        "AND data_type IN ('VARCHAR', 'JSON') AND schema_name IN ('clinical', 'analytics')"
+    )
+    places = []
+    for column in columns:
+        schema, table, name = column.values()
+        values = lake.query(f"SELECT DISTINCT {name} AS value FROM {schema}.{table} WHERE {name} IS NOT NULL")
+        texts = (str(row["value"]) for row in values)
+        if any(_holds(text.encode(), wanted) for text in texts):
+            places.append(f"{schema}.{table}.{name}")
+    lake.close()
+    return places
+
+
+def _sqlite_places(path: Path, wanted: set[str]) -> list[str]:
+    """Tables of a database with a name in them. A copy is opened: this process may have the lake's catalog open with
+    DuckDB's SQLite, whose locks closing the file with Python's would drop."""
+    places = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        for file in path.parent.glob(f"{path.name}*"):
+            shutil.copy(file, folder)
+        database = stack.enter_context(contextlib.closing(sqlite3.connect(Path(folder) / path.name)))
+        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            for row in database.execute(f'SELECT * FROM "{table}"'):
+                texts = [value if isinstance(value, bytes) else str(value).encode() for value in row]
+                if any(_holds(one, wanted) for one in texts):
+                    places.append(table)
+                    break
+    return places
