@@ -37,9 +37,17 @@ class Execution:
 
 
 def execute(
-    notebook: AnalysisNotebook, parameters: dict[str, Any], snapshot_id: int, output: Path, *, budget_seconds: int
+    notebook: AnalysisNotebook,
+    parameters: dict[str, Any],
+    snapshot_id: int,
+    output: Path,
+    *,
+    budget_seconds: int,
+    fork_socket: Path | None = None,
 ) -> Execution:
     """Run ``notebook`` on the pinned snapshot; the executed copy is written to ``output``.
+
+    The kernel is forked by the server at ``fork_socket`` when one listens there.
 
     Raises NotebookFailedError.
     """
@@ -54,7 +62,7 @@ def execute(
     output.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + budget_seconds
     try:
-        with private_transport() as config, closed_event_loop():
+        with private_transport(fork_socket) as config, closed_event_loop():
             executed = papermill.execute_notebook(
                 notebook.path.absolute(),
                 output.absolute(),

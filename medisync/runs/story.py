@@ -20,6 +20,7 @@ import tenacity
 
 from medisync.analyses.contract import Result
 from medisync.errors import LakeBusyError, NoDataError
+from medisync.fastlane import kernels
 from medisync.lake import Lake
 from medisync.reports.page import write_report
 from medisync.runs import identity, registry
@@ -126,6 +127,7 @@ def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
             chosen.snapshot_id,
             folder / "notebook.ipynb",
             budget_seconds=settings.notebook_seconds,
+            fork_socket=kernels.socket_path(settings),
         )
 
     result: Result | None = None
