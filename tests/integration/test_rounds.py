@@ -40,8 +40,8 @@ def odd_round(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, 
     folder = tmp_path_factory.mktemp("odd")
     with pytest.MonkeyPatch.context() as environment:
         lake, notebooks = workspace_with(folder, environment, retries=1, notebook_seconds=8, kernels=2)
-        tries = folder / "t"
-        once = f"import pathlib\ntries = pathlib.Path({str(tries)!r})\nif not tries.exists():\n    tries.mkdir()\n    1 / 0"
+        mark = folder / "tried"
+        once = f"import os\nif not os.path.exists({str(mark)!r}):\n    os.mkdir({str(mark)!r})\n    1 / 0"
         write_notebook(notebooks, "good")
         write_notebook(notebooks, "raises", "raise ValueError('too bad')")
         write_notebook(notebooks, "fails_once", once, OPEN, publish("fails_once"))

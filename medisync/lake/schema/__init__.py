@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import resources
-from typing import TYPE_CHECKING
+
+import duckdb
 
 from medisync import __version__
 from medisync.errors import LakeVersionError
-
-if TYPE_CHECKING:
-    import duckdb
 
 INLINED_ROWS = 500
 """Commits of fewer rows stay in the catalog until clean-up flushes them. Patient tables never do: see BOOKKEEPING."""
@@ -61,7 +60,8 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
             )
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            with suppress(duckdb.TransactionException):  # a failed COMMIT has rolled back already
+                connection.execute("ROLLBACK")
             raise
     if current < newest:
         inlined = (

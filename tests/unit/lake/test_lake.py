@@ -1,0 +1,263 @@
+"""The lake: offline extensions, one schema, pinned snapshots, commit messages, private files."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from medisync.errors import LakeBusyError, LakeVersionError, MediSyncError, NoDataError
+from medisync.lake import Lake, Snapshot, extensions, schema
+from medisync.lake.lock import write_lock
+from medisync.settings import Settings
+
+
+def note(lake: Lake, name: str, version: int = 1) -> None:
+    """A small commit."""
+    with lake.transaction(f"note {name}", extra={"name": name}) as transaction:
+        transaction.execute("INSERT INTO clinical.table_versions VALUES (?, ?, 'd', now()::TIMESTAMP)", [name, version])
+
+
+class TestExtensions:
+    def test_they_come_from_their_wheels_with_the_signature_check_on(self) -> None:
+        connection = extensions.open_duckdb(*extensions.EXTENSIONS)
+        options = dict(
+            connection.execute(
+                "SELECT name, value FROM duckdb_settings() WHERE name IN ('allow_unsigned_extensions', "
+                "'autoinstall_known_extensions', 'autoload_known_extensions')"
+            ).fetchall()
+        )
+        assert options == {
+            "allow_unsigned_extensions": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+        loaded = connection.execute(
+            "SELECT extension_name FROM duckdb_extensions() WHERE loaded AND extension_name IN (SELECT unnest(?))",
+            [list(extensions.EXTENSIONS)],
+        ).fetchall()
+        assert {name for (name,) in loaded} == set(extensions.EXTENSIONS)
+        for name in extensions.EXTENSIONS:
+            assert "site-packages" in str(extensions.extension_path(name))
+
+    def test_an_unsigned_extension_is_refused(self, tmp_path: Path) -> None:
+        damaged = bytearray(extensions.extension_path("sqlite_scanner").read_bytes())
+        damaged[len(damaged) // 2] ^= 0xFF
+        copy = tmp_path / "sqlite_scanner.duckdb_extension"
+        copy.write_bytes(damaged)
+        connection = extensions.open_duckdb()
+        with pytest.raises(duckdb.IOException, match="signature"):
+            connection.load_extension(str(copy))
+
+    def test_an_extension_of_another_duckdb_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(duckdb, "__version__", "0.0.1")
+        with pytest.raises(MediSyncError, match=r"no icu for DuckDB 0\.0\.1"):
+            extensions.extension_path("icu")
+
+    def test_a_lake_opens_without_network_and_home(self, workspace: Settings, tmp_path: Path) -> None:
+        """In a network namespace of its own, with a home that cannot be written."""
+        code = (
+            "from medisync.settings import load_settings; from medisync.lake import Lake\n"
+            "Lake(load_settings()).connection()"
+        )
+        environment = {**os.environ, "HOME": "/nonexistent"}
+        unshare = ["unshare", "--net"] if _can_unshare() else []
+        subprocess.run([*unshare, sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True, timeout=120)
+        assert (workspace.lake / "catalog.sqlite").exists()
+
+
+class TestSchema:
+    def test_the_steps_are_numbered_without_a_hole(self) -> None:
+        assert [version for version, _ in schema.steps()] == list(range(1, len(schema.steps()) + 1))
+
+    def test_a_new_lake_has_the_newest_version(self, lake: Lake) -> None:
+        assert schema.current_version(lake.connection()) == schema.steps()[-1][0]
+
+    def test_an_older_lake_is_migrated_and_keeps_its_rows(
+        self, workspace: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known = schema.steps()
+        old = Lake(workspace)
+        note(old, "admissions")
+        old.close()
+        newest = known[-1][0]
+        added = [
+            (newest + 1, "CREATE TABLE analytics.added (a INTEGER)"),
+            # DuckLake 1.5.5 cannot add a column and fill rows of the same inlined table in one transaction.
+            (newest + 2, "ALTER TABLE clinical.table_versions ADD COLUMN note VARCHAR DEFAULT 'none'"),
+        ]
+        monkeypatch.setattr(schema, "steps", lambda: [*known, *added])
+        new = Lake(workspace)
+        assert schema.current_version(new.connection()) == newest + 2
+        rows = new.query("SELECT table_name, note FROM clinical.table_versions")
+        assert rows == [{"table_name": "admissions", "note": "none"}]
+        assert new.query("FROM analytics.added") == []
+        versions = new.query("SELECT version FROM main.schema_version ORDER BY version")
+        assert [row["version"] for row in versions] == [version for version, _ in [*known, *added]]
+        messages = new.query("SELECT commit_message FROM lake.snapshots() ORDER BY snapshot_id DESC LIMIT 1")
+        assert messages == [{"commit_message": f"schema version {newest + 2}"}]
+        new.close()
+
+    def test_a_failed_step_changes_nothing(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        known = schema.steps()
+        snapshot = (lake.connection(), lake.last_snapshot_id())[1]
+        broken = [*known, (known[-1][0] + 1, "CREATE TABLE main.half (a INTEGER); CREATE TABLE main.half (a INTEGER)")]
+        monkeypatch.setattr(schema, "steps", lambda: broken)
+        with pytest.raises(duckdb.Error):
+            schema.migrate(lake.connection())
+        assert schema.current_version(lake.connection()) == known[-1][0]
+        assert lake.last_snapshot_id() == snapshot
+
+    def test_a_newer_lake_is_refused_and_left_alone(self, workspace: Settings) -> None:
+        first = Lake(workspace)
+        with first.transaction("a later MediSync was here") as transaction:
+            transaction.execute("INSERT INTO main.schema_version VALUES (999, '9.9')")
+        before = first.last_snapshot_id()
+        first.close()
+        with pytest.raises(LakeVersionError, match="schema version 999") as refusal:
+            Lake(workspace).connection()
+        assert "Install the newer" in str(refusal.value)
+        with Snapshot(workspace) as snapshot:
+            assert snapshot.snapshot_id == before
+
+
+class TestTransactions:
+    def test_message_author_and_extra_info_are_kept(self, lake: Lake) -> None:
+        with lake.transaction("delivery d1", author="somebody", extra={"delivery_id": "d1", "a": 1}) as transaction:
+            transaction.execute("INSERT INTO clinical.table_versions VALUES ('x', 1, 'd1', now()::TIMESTAMP)")
+        row = lake.query("SELECT * FROM lake.snapshots() ORDER BY snapshot_id DESC LIMIT 1")[0]
+        assert (row["author"], row["commit_message"]) == ("somebody", "delivery d1")
+        assert json.loads(row["commit_extra_info"]) == {"delivery_id": "d1", "a": 1}
+
+    def test_an_error_rolls_all_of_it_back_and_frees_the_lock(self, lake: Lake) -> None:
+        note(lake, "before")
+        snapshot = lake.last_snapshot_id()
+        with pytest.raises(KeyError), lake.transaction("half") as transaction:
+            {}[transaction.execute("INSERT INTO clinical.table_versions VALUES ('x', 1, 'd', now()::TIMESTAMP)")]
+        assert lake.last_snapshot_id() == snapshot
+        with pytest.raises(duckdb.Error), lake.transaction("wrong") as transaction:
+            transaction.execute("INSERT INTO clinical.table_versions VALUES (NULL, 1, 'd', now()::TIMESTAMP)")
+        with write_lock(lake.lock_file, seconds=0):
+            pass
+        note(lake, "after")
+        assert {row["table_name"] for row in lake.query("FROM clinical.table_versions")} == {"before", "after"}
+
+    def test_who_waits_too_long_for_the_lock_is_told(self, lake: Lake) -> None:
+        lake.connection()
+        impatient = Lake(lake.settings.model_copy(update={"lock_seconds": 0.05}))
+        with write_lock(lake.lock_file, seconds=0), pytest.raises(LakeBusyError, match=r"more than 0\.05 seconds"):
+            impatient.connection()
+
+    def test_the_newest_snapshot_is_always_told(self, workspace: Settings) -> None:
+        lake = Lake(workspace)
+        assert lake.last_snapshot_id() is None
+        other = Lake(workspace)
+        for number in range(5):  # also when another process commits
+            note(other if number % 2 else lake, "a")
+            newest = lake.query("SELECT max(snapshot_id) AS n FROM lake.snapshots()")[0]["n"]
+            assert lake.last_snapshot_id() == other.last_snapshot_id() == newest
+        lake.close()
+        other.close()
+
+    def test_a_catalog_that_is_none_is_no_empty_lake(self, workspace: Settings) -> None:
+        (workspace.lake / "catalog.sqlite").write_bytes(b"not a database" * 100)
+        with pytest.raises(Exception, match="not a database"):
+            Lake(workspace).last_snapshot_id()
+
+
+class TestSnapshots:
+    def test_a_pinned_snapshot_stays_while_others_commit(self, lake: Lake) -> None:
+        note(lake, "first")
+        with Snapshot(lake.settings) as latest, Snapshot(lake.settings, lake.last_snapshot_id()) as pinned:
+            for name in ("second", "third"):
+                note(lake, name)
+                for snapshot in (latest, pinned):
+                    frame = snapshot.query("SELECT table_name FROM clinical.table_versions WHERE version >= ?", [1])
+                    assert frame["table_name"].tolist() == ["first"]
+        with Snapshot(lake.settings) as newest:
+            assert len(newest.query("FROM clinical.table_versions")) == 3
+            assert newest.snapshot_id == lake.last_snapshot_id()
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "INSERT INTO clinical.table_versions VALUES ('x', 1, 'd', now()::TIMESTAMP)",
+            "DELETE FROM clinical.table_versions",
+            "UPDATE clinical.table_versions SET version = 2",
+            "CREATE TABLE main.mine (a INTEGER)",
+            "DROP TABLE clinical.admissions",
+            "CALL ducklake_expire_snapshots('lake', older_than => now())",
+        ],
+    )
+    def test_a_kernel_cannot_write(self, lake: Lake, statement: str) -> None:
+        note(lake, "first")
+        before = lake.last_snapshot_id()
+        with Snapshot(lake.settings) as snapshot, pytest.raises(duckdb.Error, match=r"(?i)read.only"):
+            snapshot.query(statement)
+        assert lake.last_snapshot_id() == before
+        assert len(lake.query("FROM clinical.table_versions")) == 1
+
+    def test_no_data_and_no_such_snapshot_are_told_apart(self, workspace: Settings) -> None:
+        with pytest.raises(NoDataError, match="no data yet"):
+            Snapshot(workspace)
+        lake = Lake(workspace)
+        note(lake, "a")
+        with pytest.raises(NoDataError, match="snapshot 9999 cannot be opened"):
+            Snapshot(workspace, 9999)
+        lake.close()
+
+
+def test_files_are_for_the_owner_alone(lake: Lake) -> None:
+    with lake.transaction("rows") as transaction:
+        transaction.execute(
+            "INSERT INTO clinical.patients SELECT 's', uuid(), 'female', NULL, 'A+', 'd' FROM range(2000)"
+        )
+    settings = lake.settings
+    for path in [settings.lake, *settings.lake.rglob("*")]:
+        expected = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
+    assert list(lake.files.rglob("*.parquet"))
+    folders = (
+        settings.inbox,
+        settings.processing,
+        settings.archive,
+        settings.refused,
+        settings.quarantine,
+        settings.keys,
+        settings.logs,
+    )
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
+
+
+def test_patient_rows_are_never_inlined_in_the_catalog(lake: Lake) -> None:
+    """Of a file's columns the catalog knows the least and the greatest value, and no others."""
+    with lake.transaction("three rows") as transaction:
+        transaction.execute(
+            "INSERT INTO clinical.patients SELECT 's', uuid(), 'female', NULL, unnest(['Aa+', 'Mm+', 'Zz+']), 'd'"
+        )
+    assert len(list((lake.files / "clinical" / "patients").rglob("*.parquet"))) == 1
+    lake.close()
+    assert b"Mm+" not in lake.catalog.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["it's mine", "a b", "100% [x] *"])
+def test_a_workspace_may_have_an_odd_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    lake = Lake(Settings(data=tmp_path / name / "data", reports=tmp_path / name / "reports"))
+    note(lake, "a")
+    with Snapshot(lake.settings) as snapshot:
+        assert len(snapshot.query("FROM clinical.table_versions")) == 1
+    lake.close()
+
+
+def _can_unshare() -> bool:
+    try:
+        return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
