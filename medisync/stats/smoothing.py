@@ -57,17 +57,21 @@ def first_level(values: Floats, count: int) -> Floats:
 
 
 def _chosen(values: Floats, start: Floats, weight: Floats, grid: Floats, horizon: int) -> Floats:
-    """Forecasts (n, horizon) under each series' best row of ``grid`` (alpha, beta, gamma)."""
+    """Forecasts (n, horizon) under each series' best row of ``grid`` (alpha, beta, gamma).
+
+    The recursion runs in single precision, which halves its time, on series scaled to 1, where seven digits are more
+    than any forecast has.
+    """
     n, length = values.shape
     season = start.shape[1]
-    alpha, beta, gamma = grid.T
     known = np.isfinite(values)
-    filled = np.where(known, values, 0.0)
-    level = np.repeat(
-        first_level(values - start[:, np.arange(length) % season], max(4, season))[:, None], len(grid), axis=1
-    )
+    unit = np.maximum(np.where(known, np.abs(values), 0.0).max(axis=1, initial=0.0), 1e-300)[:, None]
+    first = first_level(values - start[:, np.arange(length) % season], max(4, season))[:, None] / unit
+    alpha, beta, gamma = grid.T.astype(np.float32)
+    filled = (np.where(known, values, 0.0) / unit).astype(np.float32)
+    level = np.repeat(first.astype(np.float32), len(grid), axis=1)
     trend, squares = np.zeros_like(level), np.zeros_like(level)
-    cycle = np.repeat(start.T[:, :, None], len(grid), axis=2)
+    cycle = np.repeat((start / unit).T.astype(np.float32)[:, :, None], len(grid), axis=2)
     moving = season > 1
     for t in range(length):
         trend *= DAMPING
@@ -81,12 +85,13 @@ def _chosen(values: Floats, start: Floats, weight: Floats, grid: Floats, horizon
         trend += beta * error
         if moving:
             cycle[t % season] += gamma * error
-    best = _criterion(squares, known.sum(axis=1), weight, grid, season).argmin(axis=1)
+    best = _criterion(squares.astype(np.float64), known.sum(axis=1), weight, grid, season).argmin(axis=1)
     row = np.arange(n)
     damped = np.cumsum(DAMPING ** np.arange(1, horizon + 1))
     forecast: Floats = level[row, best][:, None] + trend[row, best][:, None] * damped
     position = (length + np.arange(horizon)) % season
     forecast += cycle[position][:, row, best].T
+    forecast *= unit
     return forecast
 
 
