@@ -51,7 +51,7 @@ def measure() -> dict[str, Metric]:
     r_found = _share_found([(_plug_in_p_value(result) <= same_rate_cut, outbreak) for result, outbreak in attacked])
     r_rule = "R's rule, same series"
     return {
-        "r_max_relative_difference": Metric(difference, "ratio", "<= 1e-9", "R surveillance 1.20.3", 0.0),
+        "r_max_relative_difference": Metric(difference, "ratio", "<= 1e-9", "R surveillance 1.20.3"),
         "ms_per_series_week": Metric(milliseconds, "ms CPU", "<= 0.2", "R, other occasion", R_MS_PER_SERIES_WEEK),
         "false_alarm_percent": Metric(100 * rates.mean(), "%", "0.3 to 0.6", r_rule, 100 * r_rates.mean()),
         "worst_scenario_percent": Metric(100 * rates.max(), "%", "<= 2", r_rule, 100 * r_rates.max()),

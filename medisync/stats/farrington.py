@@ -273,18 +273,31 @@ def _fit_chunk(baseline: FloatArray, design: SeasonalDesign, settings: Farringto
     counts = np.where(reported, baseline, 0.0)
     ones = reported.astype(np.float64)
     if not settings.trend:
-        return _facts(_fit_reweighted(counts, ones, design, settings, trend=False), settings, with_trend=False)
+        return _facts(counts, ones, design, settings, _fit_reweighted(counts, ones, design, settings, trend=False))
     with_trend = _fit_reweighted(counts, ones, design, settings, trend=True)
-    facts = _facts(with_trend, settings, with_trend=True)
+    facts = _facts(counts, ones, design, settings, with_trend)
     drop = ~_trend_stays(with_trend, counts, settings)
     if drop.any():
         without = _fit_reweighted(counts[drop], ones[drop], design, settings, trend=False)
-        for name, value in _facts(without, settings, with_trend=False).items():
+        for name, value in _facts(counts[drop], ones[drop], design, settings, without).items():
             facts[name][drop] = value
     return facts
 
 
-def _facts(fit: QuasiPoissonFit, settings: FarringtonSettings, *, with_trend: bool) -> dict[str, FloatArray]:
+def _facts(
+    counts: FloatArray,
+    reported: FloatArray,
+    design: SeasonalDesign,
+    settings: FarringtonSettings,
+    published: QuasiPoissonFit,
+) -> dict[str, FloatArray]:
+    """What is kept of a fit. The published numbers are its own; quiet weeks are described by one reweighting more.
+
+    The first weights come from a dispersion that past outbreaks have inflated, so some hide one another; weights from
+    the reweighted fit find them.
+    """
+    weights = _outbreak_weights(published, counts, reported, settings)
+    fit = fit_quasipoisson(counts, weights, design, trend=published.trend, start=published.fitted)
     mean, variance = fit.mean_now, fit.log_mean_variance * fit.mean_now**2
     mean_factor, dispersion_factor = undo_reweighting(fit.fitted.mean(axis=1), fit.pearson, settings.reweight_above)
     dispersion = np.maximum(fit.pearson * dispersion_factor, 1.0)
@@ -295,13 +308,13 @@ def _facts(fit: QuasiPoissonFit, settings: FarringtonSettings, *, with_trend: bo
         mean * mean_factor, dispersion, dispersion * np.maximum(variance, least) * mean_factor**2
     )
     facts = {
-        "expected": mean,
-        "dispersion": fit.dispersion,
+        "expected": published.mean_now,
+        "dispersion": published.dispersion,
         # The published thresholds scale the mean's variance by the dispersion of relative residuals, not Pearson's.
-        "mean_variance": fit.relative_dispersion * variance,
+        "mean_variance": published.relative_dispersion * published.log_mean_variance * published.mean_now**2,
         "quiet_mean": quiet_mean,
         "quiet_dispersion": quiet_dispersion,
-        "trend": np.full(len(variance), 1.0 if with_trend else 0.0),
+        "trend": np.full(len(variance), 1.0 if published.trend else 0.0),
     }
     enough = (fit.degrees_of_freedom > 0) & ~np.isnan(mean)
     return {name: np.where(enough, value, np.nan) for name, value in facts.items()}
@@ -310,16 +323,23 @@ def _facts(fit: QuasiPoissonFit, settings: FarringtonSettings, *, with_trend: bo
 def _fit_reweighted(
     counts: FloatArray, reported: FloatArray, design: SeasonalDesign, settings: FarringtonSettings, *, trend: bool
 ) -> QuasiPoissonFit:
-    """Fit, weigh past outbreaks down by their standardised Anscombe residuals, fit again (Farrington 1996, 3.6)."""
+    """Fit, weigh past outbreaks down, fit again."""
     first = fit_quasipoisson(counts, reported, design, trend=trend)
-    root = np.cbrt(np.sqrt(first.fitted))  # mean ** (1/6)
-    scale = np.sqrt(first.dispersion[:, None] * np.maximum(1.0 - first.leverage, 1e-12))
+    return fit_quasipoisson(counts, _outbreak_weights(first, counts, reported, settings), design, trend=trend)
+
+
+def _outbreak_weights(
+    fit: QuasiPoissonFit, counts: FloatArray, reported: FloatArray, settings: FarringtonSettings
+) -> FloatArray:
+    """Weights that fall with the square of a standardised Anscombe residual above the bound (Farrington 1996, 3.6)."""
+    root = np.cbrt(np.sqrt(fit.fitted))  # mean ** (1/6)
+    scale = np.sqrt(fit.dispersion[:, None] * np.maximum(1.0 - fit.leverage, 1e-12))
     residual = 1.5 * (np.cbrt(counts) ** 2 / root - root**3) / scale
     heavy = residual > settings.reweight_above
-    weights = reported * np.where(heavy, 1.0 / np.where(heavy, residual, 1.0) ** 2, 1.0)
+    weights: FloatArray = reported * np.where(heavy, 1.0 / np.where(heavy, residual, 1.0) ** 2, 1.0)
     total, present = weights.sum(axis=1), reported.sum(axis=1)
     weights *= np.divide(present, total, out=np.ones_like(total), where=total > 0)[:, None]
-    return fit_quasipoisson(counts, weights, design, trend=trend)
+    return weights
 
 
 def _trend_stays(fit: QuasiPoissonFit, counts: FloatArray, settings: FarringtonSettings) -> BoolArray:

@@ -55,6 +55,7 @@ class QuasiPoissonFit:
     weeks_now: FloatArray  # (m,), sum of the weights of level 0
     degrees_of_freedom: FloatArray  # (m,)
     converged: NDArray[np.bool_]  # (m,)
+    trend: bool
 
     @property
     def dispersion(self) -> FloatArray:
@@ -63,10 +64,16 @@ class QuasiPoissonFit:
 
 
 def fit_quasipoisson(
-    counts: FloatArray, weights: FloatArray, design: SeasonalDesign, *, trend: bool
+    counts: FloatArray,
+    weights: FloatArray,
+    design: SeasonalDesign,
+    *,
+    trend: bool,
+    start: FloatArray | None = None,
 ) -> QuasiPoissonFit:
     """Fit every row of ``counts`` (m, n), finite and not negative, with prior ``weights`` (m, n); weight 0 = not there.
 
+    ``start``: (m, n) positive means to start from instead of ``counts + 0.1``.
     A level without a case has its mean driven to 0 as far as the tolerance goes (about 1e-8), never an error.
     """
     m, n = counts.shape
@@ -77,8 +84,8 @@ def fit_quasipoisson(
     time_squared = time * time
     there = (weights @ member) > 0
 
-    eta = np.log(counts + START_ABOVE_COUNT)
-    mean = counts + START_ABOVE_COUNT
+    mean = counts + START_ABOVE_COUNT if start is None else start.copy()
+    eta = np.log(mean)
     weighted_counts = weights * counts
     with np.errstate(divide="ignore"):
         saturated = np.where(counts > 0, counts * np.log(np.where(counts > 0, counts, 1.0)) - counts, 0.0)
@@ -184,4 +191,5 @@ def _summary(
         weeks_now=weights @ member[:, 0],
         degrees_of_freedom=degrees,
         converged=converged,
+        trend=trend,
     )

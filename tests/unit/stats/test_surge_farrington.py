@@ -89,6 +89,18 @@ def test_known_outbreak_is_found_and_weighted_down() -> None:
     assert after.threshold[0, 0] <= 1.3 * quiet.threshold[0, 0]
 
 
+def test_past_outbreaks_do_not_hide_one_another() -> None:
+    """With many past outbreaks the spread of quiet weeks is found again; the published dispersion is far too large."""
+    rng = np.random.default_rng(15)
+    counts = rng.poisson(10.0, (60, 320)).astype(float)
+    for row in counts:
+        row[rng.choice(np.arange(60, 290), 14, replace=False)] += 25
+    result = detect_farrington(counts, weeks=[319])
+    assert result.dispersion.mean() > 1.5
+    assert result.quiet_dispersion.mean() == pytest.approx(1.1, abs=0.3)
+    assert result.quiet_mean.mean() == pytest.approx(10.0, rel=0.08)
+
+
 def test_missing_weeks_leave_the_baseline() -> None:
     """A baseline with unreported weeks is judged from the others; an unreported week is not judged."""
     rng = np.random.default_rng(6)
