@@ -1,0 +1,272 @@
+"""Files that arrive: which count, when they are complete, and that each is claimed once and survives a crash."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from medisync import intake
+from medisync.intake import DeliveryStatus, arrival, labels, watcher
+from medisync.intake.watcher import Watcher
+from medisync.lake import Lake
+from medisync.ledger import ClaimState
+from medisync.settings import Settings
+from tests.support.admissions_csv import SURNAME, admission, admissions, write_csv
+from tests.support.powers import without_root_powers
+
+
+@pytest.fixture
+def watching(workspace: Settings) -> Watcher:
+    made = Watcher(workspace)
+    yield made
+    made.close()
+
+
+def claim_all(watching: Watcher) -> list[str]:
+    """Two looks: with a settle time of 0 a file that rested between them is complete."""
+    return [*watching.claim_complete_files(), *watching.claim_complete_files()]
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden.csv", "a.csv.part", "a.csv.tmp", "A.CRDOWNLOAD", "~$a.csv", "a.csv~", "#a.csv#", ".a.csv.swp"]
+)
+def test_temporary_names_are_left_alone(workspace: Settings, name: str) -> None:
+    (workspace.inbox / name).write_text("x")
+    (workspace.inbox / "ward").mkdir()
+    (workspace.inbox / "ward" / name).write_text("x")
+    assert list(arrival.waiting(workspace)) == []
+
+
+def test_a_folder_of_the_inbox_is_a_source(workspace: Settings) -> None:
+    for name in ("top.csv", "ward-a/one.csv", "Ward B!/two.csv", "ü/three.csv"):
+        write_csv(workspace.inbox / name, admissions(1))
+    found = {(source, path.name) for source, path in arrival.waiting(workspace)}
+    assert found == {("default", "top.csv"), ("ward-a", "one.csv"), ("ward-b", "two.csv"), ("default", "three.csv")}
+
+
+def test_a_file_that_grows_or_is_open_for_writing_waits(workspace: Settings) -> None:
+    completeness = arrival.Completeness(settle_seconds=0.05)
+    path = workspace.inbox / "a.csv"
+    with path.open("w") as file:
+        for _ in range(3):
+            file.write("x")
+            file.flush()
+            assert not completeness.is_complete(path)
+            time.sleep(0.06)
+        assert not completeness.is_complete(path)
+        time.sleep(0.06)
+        assert not completeness.is_complete(path)  # at rest, but open for writing
+    deadline = time.monotonic() + 5
+    while not completeness.is_complete(path):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not completeness.is_complete(workspace.inbox / "none.csv")
+
+
+def test_a_watcher_claims_each_file_once(workspace: Settings, watching: Watcher) -> None:
+    for number in range(3):
+        write_csv(workspace.inbox / f"{number}.csv", admissions(number + 1))
+    claimed = claim_all(watching)
+    assert len(claimed) == 3
+    assert claim_all(watching) == []
+    assert list(workspace.inbox.iterdir()) == []
+    assert sorted(arrival.claimed(workspace)) == sorted(claimed)
+
+
+def test_what_a_crash_left_is_found_again(workspace: Settings) -> None:
+    """Killed between the rename and the ledger: the next watcher announces it, the claim is in the ledger then."""
+    delivery_id = arrival.claim(workspace, write_csv(workspace.inbox / "a.csv", admissions(2)), "ward")
+    assert delivery_id
+    later = Watcher(workspace)
+    told: list[tuple[str, str]] = []
+    later._announce = lambda delivery, source: not told.append((delivery, source))  # type: ignore[method-assign]
+    later.step()
+    later.step()
+    assert told == [(delivery_id, "ward")]  # once: it is announced now
+    claim = later._claims.get(delivery_id)
+    assert claim is not None
+    assert claim.state is ClaimState.ANNOUNCED
+    later.close()
+
+
+def test_an_announced_delivery_nobody_works_on_is_announced_again(
+    lake: Lake, watching: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(watching, "_announce", lambda delivery, _source: not told.append(delivery))
+    write_csv(lake.settings.inbox / "a.csv", admissions(2))
+    [delivery_id] = claim_all(watching)
+    watching.step()
+    monkeypatch.setattr(watcher, "ANNOUNCE_AGAIN_SECONDS", 0.0)
+    with arrival.sole_worker(lake.settings, delivery_id):
+        watching.step()
+    assert told == [delivery_id]  # somebody is at it
+    watching.step()
+    assert told == [delivery_id] * 2
+    intake.deliver(lake, delivery_id)
+    watching.step()
+    assert told == [delivery_id] * 2
+    claim = watching._claims.get(delivery_id)
+    assert claim is not None
+    assert claim.state is ClaimState.FINISHED
+
+
+def test_without_a_server_files_are_claimed_and_wait(
+    workspace: Settings, watching: Watcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing listens on the port; what is claimed stays open, and the log says so once."""
+    watching._client.base_url = "http://127.0.0.1:9/api"
+    write_csv(workspace.inbox / "a.csv", admissions(2))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            watching.step()
+    [claim] = watching._claims.open()
+    assert claim.state is ClaimState.CLAIMED
+    assert [record.message for record in caplog.records] == [
+        "The Prefect server does not take events (ConnectError); trying again."
+    ]
+
+
+def test_an_ingest_in_progress_is_not_announced(workspace: Settings, watching: Watcher, tmp_path: Path) -> None:
+    told: list[str] = []
+    watching._announce = lambda delivery, _source: not told.append(delivery)  # type: ignore[method-assign]
+    delivery_id = arrival.reserve(workspace, "default")
+    with arrival.sole_worker(workspace, delivery_id):
+        watching.step()  # before the copy
+        arrival.copy_in(workspace, delivery_id, write_csv(tmp_path / "a.csv", admissions(2)))
+        watching.step()  # after it
+    assert told == []
+    watching.step()  # and now that whoever it was died
+    assert told == [delivery_id]
+
+
+def test_half_a_copy_is_never_taken_for_the_file(workspace: Settings) -> None:
+    delivery_id = arrival.reserve(workspace, "default")
+    (workspace.processing / delivery_id / "draft").write_text("Name,Age")
+    assert arrival.claimed_file(workspace, delivery_id) is None
+
+
+def test_a_crash_during_a_copy_leaves_nothing_for_long(workspace: Settings, watching: Watcher) -> None:
+    delivery_id = arrival.reserve(workspace, "default")
+    folder = workspace.processing / delivery_id
+    (folder / "draft").write_text("Name,Age")
+    watching.step()
+    assert folder.exists()  # it may be going on
+    long_ago = time.time() - 2 * arrival.ABANDONED_SECONDS
+    os.utime(folder, (long_ago, long_ago))
+    with arrival.sole_worker(workspace, delivery_id):
+        watching.step()
+    assert folder.exists()  # it is going on
+    watching.step()
+    assert not folder.exists()
+
+
+def test_odd_things_in_the_inbox_are_refused_and_the_next_file_is_loaded(
+    lake: Lake, watching: Watcher, tmp_path: Path
+) -> None:
+    """A link, a folder in a source's folder, a pipe, an unreadable file: the service goes on."""
+    settings = lake.settings
+    inbox = settings.inbox
+    (inbox / "link.csv").symlink_to(write_csv(tmp_path / "elsewhere.csv", admissions(3)))
+    (inbox / "broken.csv").symlink_to(tmp_path / "nowhere.csv")
+    (inbox / "ward" / "folder.csv").mkdir(parents=True)
+    write_csv(inbox / "ward" / "folder.csv" / "inner.csv", admissions(4))
+    os.mkfifo(inbox / "pipe.csv")
+    write_csv(inbox / "secret.csv", admissions(5)).chmod(0)
+    write_csv(inbox / "good.csv", admissions(6))
+    lake.connection()
+    with without_root_powers():
+        reports = [intake.deliver(lake, delivery_id) for delivery_id in claim_all(watching)]
+    assert sorted((report.status.value, str(report.reason)) for report in reports) == [
+        ("loaded", "None"),
+        ("refused", "NOT_A_FILE"),
+        ("refused", "NOT_A_FILE"),
+        ("refused", "NOT_A_FILE"),
+        ("refused", "NOT_A_FILE"),
+        ("refused", "UNREADABLE"),
+    ]
+    assert lake.query("SELECT count(*) AS n FROM clinical.admissions")[0]["n"] == 6
+    assert [path.name for path in inbox.iterdir()] == ["ward"]
+    assert arrival.claimed(settings) == []
+    assert (tmp_path / "elsewhere.csv").exists()
+    notes = list(settings.refused.glob("*.reason.txt"))
+    assert len(notes) == 5
+    assert {stat.S_IMODE(note.stat().st_mode) for note in notes} == {0o600}
+
+
+def test_a_file_that_cannot_be_taken_is_said_once(
+    workspace: Settings, watching: Watcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = workspace.inbox / "ward"
+    write_csv(folder / f"{SURNAME}.csv", admissions(2))
+    write_csv(workspace.inbox / "good.csv", admissions(3))
+    folder.chmod(0o500)
+    with without_root_powers(), caplog.at_level(logging.INFO):
+        claimed = [delivery for _ in range(4) for delivery in watching.claim_complete_files()]
+    assert len(claimed) == 1  # the other one
+    complaints = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    assert complaints == ["A file of source ward cannot be claimed: Permission denied"]
+    assert SURNAME not in caplog.text
+    assert arrival.claimed(workspace) == claimed
+    folder.chmod(0o700)
+    assert len(claim_all(watching)) == 1
+
+
+class TestLabels:
+    NAMED_AFTER_PATIENTS = (
+        f"Quenaaab_{SURNAME}.csv",
+        f"{SURNAME.upper()}.csv",
+        f"report quenaaab{SURNAME}.csv",
+        f"Quenaaab{SURNAME}7.csv",
+        f"export-{SURNAME}Quenaaab.csv",
+        "Jürgen 2024.csv",
+        "Ju\u0308rgen.csv",
+        "2024ÅSA.csv",
+    )
+
+    def test_a_file_called_after_a_patient_is_not_named(self, lake: Lake, tmp_path: Path) -> None:
+        rows = [*admissions(3), admission(7, Name="Jürgen Åsa Müller")]
+        for number, name in enumerate(self.NAMED_AFTER_PATIENTS):
+            report = intake.ingest(lake, write_csv(tmp_path / name, rows), source=f"source-{number}")
+            assert report.status is DeliveryStatus.LOADED
+            assert report.file_label == "(name withheld).csv", name
+            assert Path(name).stem not in report.sentence()
+        labelled = lake.query("SELECT DISTINCT file_label FROM clinical.deliveries")
+        assert labelled == [{"file_label": "(name withheld).csv"}]
+
+    def test_other_names_are_kept(self, lake: Lake, tmp_path: Path) -> None:
+        report = intake.ingest(lake, write_csv(tmp_path / "Ward 7 (Q3).csv", admissions(3)))
+        assert report.file_label == "Ward 7 (Q3).csv"
+
+    def test_a_file_nobody_could_read_is_named_by_harmless_words_only(self) -> None:
+        assert labels.label("healthcare_dataset_2024.csv.gz", None) == "healthcare_dataset_2024.csv.gz"
+        assert labels.label("Smith.csv.gz", None) == "(name withheld).csv.gz"
+        assert labels.label("data\nof\x1b[31m.csv", set()).isprintable()
+
+
+def test_the_key_is_made_once_and_is_for_the_owner_alone(workspace: Settings) -> None:
+    key = intake.pseudonyms.pseudonym_key(workspace)
+    assert len(key) == 32
+    assert intake.pseudonyms.pseudonym_key(workspace) == key
+    [path] = workspace.keys.iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_pseudonyms_are_hmac_sha256(lake: Lake) -> None:
+    import hashlib
+    import hmac
+    import uuid
+
+    key = b"k" * 32
+    cursor = lake.cursor()
+    intake.pseudonyms.install(cursor, key)
+    for message in ("", "patient\x1fjürgen", "x" * 200):
+        row = cursor.execute("SELECT pseudonym(?)", [message]).fetchone()
+        assert row == (uuid.UUID(bytes=hmac.new(key, message.encode(), hashlib.sha256).digest()[:16]),)
+    intake.pseudonyms.forget(cursor)
+    assert cursor.execute("SELECT getvariable('pseudonym_inner')").fetchone() == (None,)
