@@ -1,0 +1,234 @@
+"""Several processes at one workspace: writers, readers, watchers, and one that is killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+from medisync import intake
+from medisync.lake import Lake, Snapshot
+from medisync.settings import Settings
+from tests.support.admissions_csv import admissions, letters, write_csv
+from tests.support.processes import finish, finish_all, start
+
+WRITERS, NOTES = 4, 12
+
+
+def test_writers_in_several_processes_lose_nothing_and_meet_no_error(workspace: Settings) -> None:
+    """All make the lake at once, then add to one counter, which only works when they take turns."""
+    code = f"""
+lake = Lake(settings)
+for number in range({NOTES}):
+    with lake.transaction(f"{{sys.argv[1]}}-{{number}}", extra={{"writer": sys.argv[1]}}) as transaction:
+        [(last,)] = transaction.execute("SELECT coalesce(max(version), 0) FROM clinical.table_versions").fetchall()
+        transaction.execute("INSERT INTO clinical.table_versions VALUES (?, ?, 'd', now()::TIMESTAMP)",
+                            [sys.argv[1], last + 1])
+print(lake.last_snapshot_id())
+"""
+    seen = finish_all([start(code, f"w{number}") for number in range(WRITERS)])
+    lake = Lake(workspace)
+    versions = [row["version"] for row in lake.query("SELECT version FROM clinical.table_versions ORDER BY version")]
+    assert versions == list(range(1, WRITERS * NOTES + 1))
+    messages = {row["commit_message"] for row in lake.query("SELECT commit_message FROM lake.snapshots()")}
+    assert {f"w{writer}-{number}" for writer in range(WRITERS) for number in range(NOTES)} <= messages
+    assert max(int(one) for one in seen) == lake.last_snapshot_id()
+    lake.close()
+
+
+def test_a_pinned_snapshot_in_another_process_is_stable_while_writers_commit(workspace: Settings) -> None:
+    lake = Lake(workspace)
+    with lake.transaction("first") as transaction:
+        transaction.execute("INSERT INTO clinical.table_versions VALUES ('first', 1, 'd', now()::TIMESTAMP)")
+    reader = start(
+        """
+with Snapshot(settings) as snapshot:
+    print(snapshot.snapshot_id, flush=True)
+    counts = set()
+    sys.stdin.readline()
+    for _ in range(40):
+        counts.add(int(snapshot.query("SELECT count(*) AS n FROM clinical.table_versions")["n"][0]))
+    print(counts)
+"""
+    )
+    assert reader.stdout is not None
+    assert reader.stdin is not None
+    pinned = int(reader.stdout.readline())
+    assert pinned == lake.last_snapshot_id()
+    writer = start(
+        """
+lake = Lake(settings)
+for number in range(20):
+    with lake.transaction("more") as transaction:
+        transaction.execute("INSERT INTO clinical.table_versions VALUES ('more', 2, 'd', now()::TIMESTAMP)")
+"""
+    )
+    reader.stdin.write("go\n")
+    reader.stdin.flush()
+    told, _ = finish_all([reader, writer])
+    assert told.strip() == "{1}"
+    with Snapshot(workspace, pinned) as snapshot:
+        assert len(snapshot.query("FROM clinical.table_versions")) == 1
+    assert len(lake.query("FROM clinical.table_versions")) == 21
+    lake.close()
+
+
+def test_two_watchers_in_two_processes_claim_each_file_once(workspace: Settings) -> None:
+    files = 60
+    code = """
+from medisync.intake.watcher import Watcher
+watcher = Watcher(settings)
+print("ready", flush=True)
+sys.stdin.readline()
+claimed = []
+quiet_since = time.monotonic()
+while time.monotonic() - quiet_since < 1.0:
+    new = watcher.claim_complete_files()
+    if new:
+        claimed += new
+        quiet_since = time.monotonic()
+print(json.dumps(claimed))
+"""
+    watchers = [start(code), start(code)]
+    for one in watchers:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for number in range(files):
+        draft = write_csv(workspace.data / f"draft-{number}", admissions(1))
+        draft.rename(workspace.inbox / f"file-{number:03d}.csv")
+    for one in watchers:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    claims = [json.loads(told) for told in finish_all(watchers)]
+    claimed = [delivery for each in claims for delivery in each]
+    assert len(claimed) == len(set(claimed)) == files
+    names = [found[1].name for delivery in claimed if (found := intake.arrival.claimed_file(workspace, delivery))]
+    assert sorted(names) == [f"file-{number:03d}.csv" for number in range(files)]
+    assert list(workspace.inbox.iterdir()) == []
+
+
+def test_one_delivery_in_two_processes_is_loaded_once(workspace: Settings) -> None:
+    delivery_id = intake.arrival.claim(workspace, write_csv(workspace.inbox / "a.csv", admissions(200)), "default")
+    assert delivery_id
+    code = """
+try:
+    report = intake.deliver(Lake(settings), sys.argv[1])
+    print(report.status, report.created)
+except intake.delivery.DeliveryInHandsError:
+    print("in hands")
+"""
+    told = finish_all([start(code, delivery_id) for _ in range(3)])
+    assert {line.strip() for line in told} <= {"loaded 200", "in hands"}
+    assert "loaded 200\n" in told
+    lake = Lake(workspace)
+    assert lake.query("SELECT count(*) AS n FROM clinical.admissions")[0]["n"] == 200
+    assert len(lake.query("FROM clinical.deliveries")) == 1
+    lake.close()
+
+
+def test_a_delivery_killed_anywhere_is_whole_or_absent_and_whole_when_delivered_again(
+    workspace: Settings, tmp_path: Path
+) -> None:
+    """kill -9 at a random moment of intake, ten times: the rows of each delivery are all there or none, and the next
+    try, which is what the watcher's second announcement starts, makes them all there, once."""
+    rounds, rows = 10, 300
+    moments = random.Random(20240507)
+    worker = """
+lake = Lake(settings)
+lake.connection()
+print("ready", flush=True)
+sys.stdin.readline()
+intake.deliver(lake, sys.argv[1])
+print("done", flush=True)
+"""
+    lake = Lake(workspace)
+    lake.connection()
+    began = time.monotonic()
+    intake.ingest(lake, write_csv(tmp_path / "first.csv", admissions(rows)), source="measure")
+    usual_seconds = time.monotonic() - began
+    killed_before_the_commit = 0
+    for number in range(rounds):
+        source = f"round-{letters(number)}"
+        file = write_csv(workspace.inbox / source / "a.csv", admissions(rows, start=1000 * number))
+        delivery_id = intake.arrival.claim(workspace, file, source)
+        assert delivery_id
+        process = start(worker, delivery_id)
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        time.sleep(usual_seconds * (number + moments.random()) / rounds)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+        for table in ("admissions", "conditions", "prescriptions", "patients"):
+            found = lake.query(f"SELECT count(*) AS n FROM clinical.{table} WHERE source = ?", [source])[0]["n"]
+            recorded = len(lake.query("FROM clinical.deliveries WHERE delivery_id = ?", [delivery_id]))
+            assert (found, recorded) in {(0, 0), (rows, 1)}, (table, number)
+        killed_before_the_commit += not recorded
+
+        report = intake.deliver(lake, delivery_id)
+        assert (report.status.value, report.created, report.rows_read) == ("loaded", rows, rows)
+        assert lake.query("SELECT count(*) AS n FROM clinical.admissions WHERE source = ?", [source])[0]["n"] == rows
+        assert len(lake.query("FROM clinical.deliveries WHERE delivery_id = ?", [delivery_id])) == 1
+    assert killed_before_the_commit > 0
+    assert intake.arrival.claimed(workspace) == []
+    assert len(list(workspace.archive.rglob("*a.csv"))) == rounds
+    lake.close()
+
+
+def test_an_ingest_killed_while_copying_leaves_no_half_file(workspace: Settings, tmp_path: Path) -> None:
+    """The copy is held up half-way, as by a slow disk; what it copied so far is no delivery."""
+    process = start(
+        """
+import shutil
+from medisync.intake import arrival
+def slowly(source, target):
+    Path(target).write_bytes(Path(source).read_bytes()[:500])
+    print("half", flush=True)
+    time.sleep(60)
+shutil.copyfile = slowly
+intake.ingest(Lake(settings), Path(sys.argv[1]))
+""",
+        str(write_csv(tmp_path / "a.csv", admissions(50))),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    process.kill()
+    process.communicate()
+    [delivery_id] = intake.arrival.claimed(workspace)
+    assert intake.arrival.claimed_file(workspace, delivery_id) is None
+
+
+def test_clean_up_twice_while_a_writer_writes_harms_nothing(workspace: Settings) -> None:
+    lake = Lake(workspace)
+    lake.connection()
+    writer = start(
+        """
+lake = Lake(settings)
+print("ready", flush=True)
+for number in range(25):
+    with lake.transaction("more") as transaction:
+        transaction.execute("INSERT INTO clinical.patients SELECT 's', uuid(), 'other', NULL, 'A+', 'd' FROM range(50)")
+        transaction.execute("INSERT INTO clinical.table_versions VALUES ('more', ?, 'd', now()::TIMESTAMP)", [number])
+"""
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "ready\n"
+    cleaner = """
+from medisync.runs.upkeep import clean_up
+lake = Lake(settings)
+for _ in range(2):
+    clean_up(lake)
+"""
+    finish_all([writer, start(cleaner), start(cleaner)])
+    assert lake.query("SELECT count(*) AS n FROM clinical.patients")[0]["n"] == 25 * 50
+    assert len(lake.query("FROM clinical.table_versions")) == 25
+    assert finish(start("print(Lake(settings).query('SELECT count(*) AS n FROM clinical.patients'))")) == (
+        f"[{{'n': {25 * 50}}}]\n"
+    )
+    lake.close()
