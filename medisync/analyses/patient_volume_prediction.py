@@ -180,6 +180,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
         metrics=metrics,
         tables=tables,
         warnings=_warnings(panel, forecast),
+        lake_rows={"forecasts": Table.from_frame("Forecast quantiles", _kept_forecast(panel, forecast, params))},
     )
 
 
@@ -312,6 +313,16 @@ def _forecast_table(forecast: Forecast) -> pd.DataFrame:
     table = forecast.frame().drop(columns="unique_id").rename(columns={"ds": "period"})
     numbers = table.columns.drop(["period", "step"])
     return table.assign(**{name: table[name].astype(float).round(2) for name in numbers})
+
+
+def _kept_forecast(panel: Panel, forecast: Forecast, params: Params) -> pd.DataFrame:
+    """One row a series, period and quantile level, as ``analytics.forecasts`` keeps them to be scored later."""
+    long = forecast.frame().drop(columns="step").melt(["unique_id", "ds"], var_name="name")
+    levels = dict(zip(quantile_names(forecast.levels), forecast.levels, strict=True))
+    kept = long.assign(
+        frequency=params.frequency, method=forecast.method, origin=panel.periods[-1], quantile=long["name"].map(levels)
+    )
+    return kept.dropna(subset="value").drop(columns="name")
 
 
 def _census_table(census: Census, last_day: dt.date) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import pytest
 from medisync.analyses import patient_volume_prediction as analysis
 from medisync.analyses.contract import Finding, Result
 from medisync.errors import NoDataError, ParameterError
+from medisync.runs.publishing import check_lake_rows
 from tests.support.memory_lake import MemoryLake, empty_lake, lake_of, sample_lake
 
 NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "analyses" / "patient_volume_prediction.ipynb"
@@ -183,3 +184,15 @@ def test_notebook_has_the_parameters_of_the_model() -> None:
     assert given == {name: field.default for name, field in analysis.Params.model_fields.items()}
     assert notebook.metadata["medisync"]["analysis"] == analysis.ANALYSIS
     assert all(not one.get("outputs") for one in notebook.cells)
+
+
+def test_the_forecast_is_kept_in_typed_rows_that_fit_the_lake() -> None:
+    result = run(sample_lake(), horizon=3)
+    check_lake_rows(result)
+    kept = result.lake_rows["forecasts"].to_frame()
+    shown = result.frame("forecast")
+    assert len(kept) == 3 * 7
+    medians = kept[kept["quantile"] == 0.5].sort_values("ds")
+    assert medians["ds"].tolist() == shown["period"].tolist()
+    assert medians["value"].round(2).tolist() == shown["median"].tolist()
+    assert (kept["origin"] < kept["ds"]).all()
