@@ -17,27 +17,37 @@ ANSWER_SECONDS = 10.0
 def main() -> None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(ANSWER_SECONDS)
-    request = {"arguments": [], "environment": dict(os.environ), "directory": os.getcwd(), "owner": os.getpid()}
     try:
+        request = {"arguments": [], "environment": dict(os.environ), "directory": os.getcwd()}
         connection.connect(sys.argv[1])
-        socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], [1, 2])
+        message = memoryview(json.dumps(request).encode() + b"\n")
+        sent = socket.send_fds(connection, [message], [1, 2])
+        connection.sendall(message[sent:])
         answers = connection.makefile()
-        answer = json.loads(answers.readline() or "{}")
-    except (OSError, ValueError):
-        answer = {}
-    if "pid" not in answer:
+        pid = json.loads(answers.readline())["pid"]
+        run = os.pidfd_open(pid)  # before the run may go on, so that it is that very run
+        for number in PASSED_ON:
+            signal.signal(number, lambda passed, _frame: _send(run, passed))
+        connection.sendall(b"\n")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        connection.close()  # should the server wake up now, it must not do the same work
+        for number in PASSED_ON:
+            signal.signal(number, signal.SIG_DFL)
         os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])  # noqa: S606 - the ordinary engine
     connection.settimeout(None)
-    for number in PASSED_ON:
-        signal.signal(number, lambda passed, _frame: _send(answer["pid"], passed))
-    line = answers.readline()
-    # No word at the end: it was killed.
-    os._exit(json.loads(line)["exit"] if line else 1)
+    try:
+        code = json.loads(answers.readline())["exit"]
+    except (OSError, ValueError, KeyError):  # the guard itself was killed, and the run with it
+        code = 1
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
 
 
-def _send(pid: int, number: int) -> None:
+def _send(run: int, number: int) -> None:
     try:  # contextlib would cost more than all of this
-        os.kill(pid, number)
+        signal.pidfd_send_signal(run, number)
     except ProcessLookupError:
         return
 

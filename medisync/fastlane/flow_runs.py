@@ -10,7 +10,8 @@ import runpy
 import sys
 from pathlib import Path
 
-from medisync.fastlane.fork_server import ForkServer, Request
+from medisync.fastlane.fork_server import ForkServer
+from medisync.fastlane.guard import Request
 from medisync.settings import Settings
 
 HEAVY = (
@@ -54,11 +55,13 @@ def command(settings: Settings) -> str:
 def become_flow_run(_: Request) -> None:
     """Execute the flow run that ``PREFECT__FLOW_RUN_ID`` names."""
     import prefect.context
+    from prefect.logging.configuration import setup_logging
     from prefect.settings import Settings as PrefectSettings
 
     imported = prefect.context.SettingsContext.get()
     if imported is not None:  # made when Prefect was imported, from the server's environment
         prefect.context.SettingsContext(profile=imported.profile, settings=PrefectSettings()).__enter__()
+        setup_logging()
     sys.argv = ["prefect.engine"]
     sys.modules.pop("prefect.engine")
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -6,18 +6,31 @@ those pages with the others.
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from medisync.fastlane.fork_server import ForkServer, Request
+from medisync.fastlane.fork_server import ForkServer
+from medisync.fastlane.guard import Request
 from medisync.settings import Settings
 
 HEAVY = (
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
     "ipykernel.zmqshell",
+    "ipykernel.debugger",
     "IPython.core.completer",
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.logger",
+    "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
+    "sqlite3",
+    "tornado.locks",
+    "tornado.platform.asyncio",
+    "tornado.queues",
     "duckdb",
     "numpy",
     "pandas",
@@ -53,16 +66,26 @@ def modules() -> list[str]:
 
 def become_kernel(request: Request) -> None:
     """Run an ipykernel with the command line arguments of the request until it is shut down."""
+    import matplotlib
     from ipykernel.kernelapp import IPKernelApp
 
+    del sys.path[0]  # as ipykernel_launcher does: IPython puts the directory back
     sys.argv = ["ipykernel_launcher", *request.arguments]
     application = IPKernelApp.instance()
     application.initialize([*request.arguments, "--log-level=CRITICAL"])  # else it tells stdout how to connect
+    matplotlib.rcParams["backend"] = os.environ["MPLBACKEND"]  # which ipykernel sets; it was read in the server
     application.start()
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Serve at the path given."""
+    from medisync.runs.kernels import FIXED_ENVIRONMENT
+
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # ipykernel's debugger, when imported, warns without it
+    wanted = {**os.environ, **FIXED_ENVIRONMENT}  # hash seed and thread counts are read at the start, once
+    wanted.pop("JPY_PARENT_PID", None)  # ipykernel, when imported, would take it for the parent of all its kernels
+    if wanted != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)  # noqa: S606 - ourselves
     ForkServer(Path(sys.argv[1]), modules(), become_kernel).serve()
 
 

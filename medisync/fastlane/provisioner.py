@@ -1,16 +1,18 @@
 """Forked kernels for everything that speaks Jupyter: a kernel provisioner (entry point ``medisync-fork``).
 
-When the fork server is away, busy with its own restart, or does not answer, the kernel is started the normal way.
+When the fork server is away, busy with its own restart, or does not answer, and for kernels that are not this Python's
+own, the kernel is started the normal way.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import select
 import signal
-import socket
+import sys
 from typing import Any
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
@@ -19,6 +21,7 @@ from traitlets import Unicode
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0
+LAUNCHER = ["-m", "ipykernel_launcher"]
 
 
 class ForkedProcess:
@@ -31,23 +34,22 @@ class ForkedProcess:
     stdin = stdout = stderr = None
 
     def __init__(self, pid: int) -> None:
+        self._descriptor: int | None = None
         self.pid = pid
         self.returncode: int | None = None
-        self._descriptor: int | None = os.pidfd_open(pid)
+        self._descriptor = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
         """0 when the process is gone, else None."""
-        if self._descriptor is not None and select.select([self._descriptor], [], [], 0)[0]:
-            self._gone()
+        self._wait(0)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process is gone; raises TimeoutError."""
-        if self._descriptor is not None:
-            if not select.select([self._descriptor], [], [], timeout)[0]:
-                raise TimeoutError(f"Process {self.pid} is still there.")
-            self._gone()
-        return self.returncode or 0
+        self._wait(None if timeout is None else timeout * 1000)
+        if self.returncode is None:
+            raise TimeoutError(f"Process {self.pid} is still there.")
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         if self._descriptor is not None:
@@ -62,10 +64,24 @@ class ForkedProcess:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def _wait(self, milliseconds: float | None) -> None:
+        if self._descriptor is not None:
+            waiting = select.poll()  # select() takes no descriptor above 1023, which a server of pages may well reach
+            waiting.register(self._descriptor, select.POLLIN)
+            if waiting.poll(milliseconds):
+                self._gone()
+
     def _gone(self) -> None:
+        self._close()
+        self.returncode = 0
+
+    def _close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
-        self._descriptor, self.returncode = None, 0
+        self._descriptor = None
+
+    def __del__(self) -> None:
+        self._close()
 
 
 class ForkProvisioner(LocalProvisioner):  # type: ignore[misc]
@@ -75,32 +91,40 @@ class ForkProvisioner(LocalProvisioner):  # type: ignore[misc]
 
     async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
         """Start the kernel ``cmd`` describes (``python -m ipykernel_launcher ARGUMENTS``)."""
-        pid = self._ask(cmd[3:], options)
-        if pid is None:
+        self.process = None
+        if cmd[:1] == [sys.executable] and cmd[1:3] == LAUNCHER and hasattr(os, "pidfd_open"):
+            self.process = await self._forked(cmd[3:], options)
+        if self.process is None:
             return await super().launch_kernel(cmd, **options)
-        self.process = ForkedProcess(pid)
-        self.pid = self.pgid = pid  # it led its own session before it answered
+        self.pid = self.pgid = self.process.pid  # it led its own session before it answered
+        self.cwd = options.get("cwd") or os.getcwd()
         return self.connection_info
 
-    def _ask(self, arguments: list[str], options: dict[str, Any]) -> int | None:
-        environment = dict(options.get("env") or os.environ)
-        environment.pop("JPY_PARENT_PID", None)  # it would look for a parent that is not this process
-        request = {
-            "arguments": arguments,
-            "environment": environment,
-            "directory": str(options.get("cwd") or os.getcwd()),
-            "owner": os.getpid(),
-        }
+    async def _forked(self, arguments: list[str], options: dict[str, Any]) -> ForkedProcess | None:
+        """The forked kernel; None for a reason that does not keep a normal one from starting."""
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(ANSWER_SECONDS)
-                connection.connect(self.socket)
-                connection.sendall(json.dumps(request).encode() + b"\n")
-                answer = json.loads(connection.makefile().readline() or "{}")
-        except (OSError, ValueError) as error:
+            environment = dict(options.get("env") or os.environ)
+            environment.pop("JPY_PARENT_PID", None)  # it would look for a parent that is not this process
+            directory = str(options.get("cwd") or os.getcwd())
+            request = {"arguments": arguments, "environment": environment, "directory": directory}
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._ask(json.dumps(request).encode() + b"\n")
+        except (OSError, ValueError, TypeError) as error:  # TimeoutError is an OSError
             log.info("No forked kernel (%s); starting a normal one", type(error).__name__)
             return None
-        if "pid" not in answer:
-            log.info("No forked kernel (%s); starting a normal one", answer.get("refused", "no answer"))
-            return None
-        return int(answer["pid"])
+
+    async def _ask(self, request: bytes) -> ForkedProcess | None:
+        reader, writer = await asyncio.open_unix_connection(self.socket)
+        try:
+            writer.write(request)
+            answer = json.loads(await reader.readline() or b"{}")
+            pid = answer.get("pid") if isinstance(answer, dict) else None
+            if not isinstance(pid, int) or pid <= 1 or os.getsid(pid) != pid:
+                reason = answer.get("refused", "no answer") if isinstance(answer, dict) else "no answer"
+                log.info("No forked kernel (%s); starting a normal one", reason)
+                return None
+            process = ForkedProcess(pid)  # before it may go on, so that it is that very process
+            writer.write(b"\n")  # and nothing to wait for after it: a time-out now would start a second kernel
+            return process
+        finally:
+            writer.close()

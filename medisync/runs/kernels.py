@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import KernelProvisionerFactory
 from jupyter_core.utils import ensure_event_loop
 from traitlets import Unicode
 from traitlets.config import Config
@@ -36,7 +38,10 @@ class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
         spec = super().kernel_spec
         if spec is not None and self.fork_socket and os.path.exists(self.fork_socket):
             provisioner = {"provisioner_name": "medisync-fork", "config": {"socket": self.fork_socket}}
-            spec.metadata = {**spec.metadata, "kernel_provisioner": provisioner}
+            forked = copy.copy(spec)
+            forked.metadata = {**spec.metadata, "kernel_provisioner": provisioner}
+            if KernelProvisionerFactory.instance().is_provisioner_available(forked):
+                return forked
         return spec
 
     async def _async_start_kernel(self, **options: Any) -> None:
