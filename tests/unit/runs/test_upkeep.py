@@ -1,0 +1,135 @@
+"""Clean-up: old run folders, logs and snapshots go; what served or kept runs need stays."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medisync import intake
+from medisync.analyses.contract import Finding, Result
+from medisync.errors import NoDataError
+from medisync.lake import Lake, Snapshot
+from medisync.runs.published import result_of
+from medisync.runs.publishing import publish
+from medisync.runs.record import RunRecord, RunStatus
+from medisync.runs.upkeep import clean_up
+from tests.support.admissions_csv import admissions, write_csv
+
+LONG_AGO = dt.datetime.now(dt.UTC) - dt.timedelta(days=400)
+
+
+def recorded(lake: Lake, run_id: str, *, status: str = "completed", snapshot_id: int | None = None) -> RunRecord:
+    """A run on record with its folder, both of long ago."""
+    record = RunRecord(
+        run_id=run_id,
+        analysis="count",
+        title="Count",
+        status=RunStatus(status),
+        parameters={},
+        parameters_hash="p",
+        snapshot_id=snapshot_id or lake.last_snapshot_id() or 0,
+        inputs={},
+        run_key=run_id,
+        notebook="count.ipynb",
+        notebook_hash="n",
+        code_hash="c",
+        environment={},
+        fixed_environment={},
+        trigger="test",
+        requested_by="test",
+        started_at=LONG_AGO,
+        finished_at=LONG_AGO,
+    )
+    result = Result(analysis="count", title="T", headline=run_id, finding=Finding.NOTHING)
+    publish(lake, record, result if status == "completed" else None)
+    folder = lake.settings.reports / "runs" / run_id
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("x")
+    age(folder)
+    return record
+
+
+def age(path: Path) -> None:
+    os.utime(path, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
+
+
+def age_snapshots(lake: Lake, until: int) -> None:
+    """Make the catalog say that snapshots up to ``until`` were committed long ago. In a process of its own: a second
+    SQLite library in this one would break DuckDB's locks."""
+    lake.close()
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "c.execute('UPDATE ducklake_snapshot SET snapshot_time = ? WHERE snapshot_id <= ?', sys.argv[2:]); c.commit()"
+    )
+    when = LONG_AGO.strftime("%Y-%m-%d %H:%M:%S.%f+00")
+    subprocess.run([sys.executable, "-c", code, str(lake.catalog), when, str(until)], check=True)
+
+
+def test_what_is_old_goes_and_what_is_needed_stays(lake: Lake, tmp_path: Path) -> None:
+    sizes = []
+    for number in range(4):
+        intake.ingest(lake, write_csv(tmp_path / f"{number}.csv", admissions(10 * (number + 1))))
+        recorded(lake, f"r{number}")
+        sizes.append(lake.last_snapshot_id())
+    recorded(lake, "r4", status="failed", snapshot_id=sizes[0])
+    pinned = {row["run_id"]: row["snapshot_id"] for row in lake.query("SELECT run_id, snapshot_id FROM analytics.runs")}
+    young = lake.settings.reports / "runs" / "r2"
+    os.utime(young)
+    for name in ("watcher.log", "watcher.log.1"):
+        (lake.settings.logs / name).write_text("x")
+        age(lake.settings.logs / name)
+    newest = lake.last_snapshot_id() or 0
+    age_snapshots(lake, newest)
+
+    would = clean_up(lake, dry_run=True)
+    assert lake.last_snapshot_id() == newest
+    assert (would.reports_removed, would.logs_removed) == (3, 1)
+    assert would.snapshots_expired > 5
+    assert len(list((lake.settings.reports / "runs").iterdir())) == 5
+
+    did = clean_up(lake)
+    assert (did.reports_removed, did.logs_removed, did.snapshots_expired) == (3, 1, would.snapshots_expired)
+    kept = sorted(path.name for path in (lake.settings.reports / "runs").iterdir())
+    assert kept == ["r2", "r3"]  # the young one, and the last good one, which is served
+    assert [path.name for path in lake.settings.logs.iterdir()] == ["watcher.log"]
+    for run_id, rows in (("r2", 30), ("r3", 40)):
+        result = result_of(lake, run_id)
+        assert result is not None
+        assert result.headline == run_id
+        with Snapshot(lake.settings, pinned[run_id]) as snapshot:
+            assert int(snapshot.query("SELECT count(*) AS n FROM clinical.admissions")["n"][0]) == rows
+    with pytest.raises(NoDataError, match="expired"):
+        Snapshot(lake.settings, pinned["r1"])
+    assert lake.query("SELECT count(*) AS n FROM clinical.admissions") == [{"n": 40}]
+    assert len(lake.query("FROM analytics.runs")) == 5  # the records themselves are never removed
+
+    again = clean_up(lake)
+    assert (again.reports_removed, again.logs_removed) == (0, 0)
+    assert lake.query("SELECT count(*) AS n FROM clinical.admissions") == [{"n": 40}]
+
+
+def test_small_commits_are_put_together_and_the_numbers_stay(lake: Lake) -> None:
+    for number in range(12):
+        with lake.transaction("rows") as transaction:
+            transaction.execute(
+                "INSERT INTO clinical.patients SELECT 's', uuid(), 'male', NULL, 'A+', ?", [str(number)]
+            )
+    report = clean_up(lake)
+    assert report.files_before >= 12
+    with Snapshot(lake.settings) as snapshot:
+        files = snapshot.query("FROM ducklake_list_files('lake', 'patients', schema => 'clinical')")
+    assert len(files) < 12
+    assert lake.query("SELECT count(*) AS n, count(DISTINCT delivery_id) AS d FROM clinical.patients") == [
+        {"n": 12, "d": 12}
+    ]
+
+
+def test_an_empty_lake_can_be_cleaned(lake: Lake) -> None:
+    report = clean_up(lake)
+    assert (report.reports_removed, report.logs_removed, report.snapshots_expired) == (0, 0, 0)
+    assert "Removed 0 run folders" in report.sentence()
