@@ -52,9 +52,23 @@ def _lower(column: str) -> str:
     return f"lower({identifier(column)})"
 
 
+SCRAMBLED_NAMES = 3
+"""Up to so many surnames make a scrambled hospital name."""
+
+
 def _site(column: str) -> str:
-    """The sample's hospital names carry stray "and" and commas at either end."""
-    return f"trim(regexp_replace({identifier(column)}, '^(and )|(,? and)?,?$', '', 'g'), ' ,')"
+    """The sample's hospitals are surnames whose "and" and commas fell out of place ("and Foster, Leonard Jenkins").
+
+    Such a name is written as a list, "Foster, Leonard, Jenkins": without the commas it could read like a person's.
+    """
+    text = identifier(column)
+    words = f"list_filter(regexp_split_to_array({text}, '[ ,]+'), lambda word: word <> '')"
+    names = f"list_filter({words}, lambda word: lower(word) <> 'and')"
+    is_scrambled = (
+        f"regexp_matches({text}, '(?i)\\band\\b') AND regexp_matches({text}, '(?i),|^and |[ ,]and$') "
+        f"AND len({names}) <= {SCRAMBLED_NAMES}"
+    )
+    return f"CASE WHEN {is_scrambled} THEN array_to_string({names}, ', ') ELSE rtrim({text}, ' ,') END"
 
 
 HEALTHCARE_CSV = Layout(
