@@ -67,7 +67,7 @@ class IntakeFailedError(MediSyncError):
     """Memory or disk ran out while a delivery was staged; nothing was loaded, and another try may succeed."""
 
     code = "intake-failed"
-    exit_code = 17
+    exit_code = 18
     http_status = 503
 
 

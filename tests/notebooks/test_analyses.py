@@ -201,9 +201,13 @@ class TestPapermill:
         given = executed[analysis].metadata.papermill.parameters[name]
         assert given == value
         assert given != (list(default) if isinstance(default, tuple) else default)
+
+    def test_the_horizon_from_outside_is_forecast(
+        self, executed: dict[str, nbformat.NotebookNode], analysis: str
+    ) -> None:
         if analysis == "patient_volume_prediction":
-            weeks = {row[0] for row in _rows(self.result(executed[analysis]), "forecasts", "ds", frequency="W")}
-            assert len(weeks) == value
+            table = self.result(executed[analysis]).lake_rows["forecasts"]
+            assert len({row[table.columns.index("ds")] for row in table.rows}) == OVERRIDES[analysis][1]
 
     def test_the_sample_says_nothing(self, executed: dict[str, nbformat.NotebookNode], analysis: str) -> None:
         """The sample was drawn at random: whoever finds something in it found noise."""
@@ -217,14 +221,3 @@ class TestPapermill:
                 assert output.output_type != "error"
                 assert output.get("name") != "stderr", output.text
                 assert str(ROOT) not in json.dumps(output)
-
-
-def _rows(result: Result, table: str, column: str, **where: str) -> list[tuple[Any]]:
-    rows = result.lake_rows[table]  # type: ignore[index]
-    wanted = [rows.columns.index(name) for name in where]
-    position = rows.columns.index(column)
-    return [
-        (row[position],)
-        for row in rows.rows
-        if all(str(row[place]).startswith(value) for place, value in zip(wanted, where.values(), strict=True))
-    ]
