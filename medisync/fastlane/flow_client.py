@@ -40,7 +40,8 @@ def main() -> None:
     except (OSError, ValueError, KeyError):  # the guard itself was killed, and the run with it
         code = 1
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 

@@ -21,7 +21,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -216,12 +216,17 @@ def _prepare(request: Request, guard: int) -> None:
 
 def _change_search_path(request: Request) -> None:
     """Begin with the request's directory and its PYTHONPATH, as ``python -m`` does, instead of the server's."""
-    own = [entry for entry in request.environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    own = [entry or request.directory for entry in _entries(request.environment)]
     inherited = sys.path if sys.flags.safe_path else sys.path[1:]
-    servers = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    servers = {os.path.abspath(entry) for entry in _entries(os.environ)}
     kept = [entry for entry in inherited if os.path.abspath(entry) not in servers]
     last = [entry for entry in inherited if os.path.abspath(entry) in servers]  # a .pth file may name them, too
     sys.path[:] = [request.directory, *own, *kept, *(entry for entry in last if entry not in own)]
+
+
+def _entries(environment: Mapping[str, str]) -> list[str]:
+    path = environment.get("PYTHONPATH")
+    return path.split(os.pathsep) if path else []
 
 
 def _exit_code(become: Callable[[Request], None], request: Request) -> int:

@@ -67,12 +67,12 @@ def test_a_child_leads_a_session_and_group_of_its_own(server: RunningForkServer,
 def test_a_child_has_the_environment_directory_and_search_path_of_the_request(
     server: RunningForkServer, tmp_path: Path
 ) -> None:
-    own = {"HOME": "/nowhere", "TZ": "Asia/Tokyo", "PYTHONPATH": "/a/b:/c", "ODD": "\udcff=ü\n"}
+    own = {"HOME": "/nowhere", "TZ": "Asia/Tokyo", "PYTHONPATH": "/a/b::/c", "ODD": "\udcff=ü\n"}
     expression = "[dict(os.environ), os.getcwd(), sys.path[:3], time.tzname[0], os.read(0, 1).decode()]"
     environment, directory, path, zone, typed = told(
         server, expression, tmp_path, environment=own, directory=str(tmp_path)
     )
-    assert (environment, directory, path) == (own, str(tmp_path), [str(tmp_path), "/a/b", "/c"])
+    assert (environment, directory, path) == (own, str(tmp_path), [str(tmp_path), "/a/b", str(tmp_path)])
     assert zone == "JST"
     assert typed == ""
 

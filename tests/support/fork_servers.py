@@ -71,7 +71,7 @@ def fork_server(folder: Path, *command: str, **environment: str) -> Iterator[Run
         script = folder / "runs_code.py"
         script.write_text(RUNS_CODE, encoding="utf-8")
         command = (str(script), "SOCKET")
-    python_path = os.pathsep.join([str(ROOT), environment.pop("PYTHONPATH", "")])
+    python_path = os.pathsep.join(filter(None, [str(ROOT), environment.pop("PYTHONPATH", "")]))
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *(str(path) if word == "SOCKET" else word for word in command)],
