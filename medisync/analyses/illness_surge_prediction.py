@@ -190,6 +190,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
             "ahead": Table.from_frame("Probability of exceeding the threshold", _ahead_table(names, panel, ahead)),
         },
         warnings=_warnings(inputs, panel, current, params),
+        lake_rows={"surges": Table.from_frame("State of every series", _kept_states(current, week))},
     )
 
 
@@ -248,6 +249,13 @@ def _current_table(judgement: SurgeJudgement, names: pd.DataFrame, now: int, ahe
     return table.assign(_rank=rank, _kind=by_kind).sort_values(["_kind", "_rank", "p_value"], kind="stable")[
         list(table.columns)
     ]
+
+
+def _kept_states(current: pd.DataFrame, week: dt.date) -> pd.DataFrame:
+    """One row a series, as ``analytics.surges`` keeps them; series that share a name are told apart by kind."""
+    kept = current[["observed", "expected", "threshold", "p_value", "adjusted_p_value", "state"]]
+    names = current["kind"] + ": " + current["condition"] + " | " + current["site"]
+    return kept.assign(unique_id=names, ds=week.isoformat())
 
 
 def _alerts_table(watched: pd.DataFrame, week: dt.date) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import shutil
 import sqlite3
@@ -16,9 +17,15 @@ RAW_FOLDERS = ("archive", "quarantine", "refused", "processing", "inbox")
 """Where raw files lie, for the owner alone."""
 
 
+Pairs = set[tuple[str, str]]
+
+NOT_OF_A_NAME = re.compile(r"[^\w\s.'’-]+")
+"""What ends a name in running text: commas, brackets, control characters, markup."""
+
+
 def names_found(names: set[str], settings: Settings) -> list[str]:
     """Places where any of ``names`` (in whatever case) stands: files, columns of the lake, tables of SQLite."""
-    wanted = {name.casefold() for name in names}
+    wanted = _pairs_of(names)
     found = [f"file {path}" for path in written_files(settings) if _holds(path.read_bytes(), wanted)]
     found += [f"lake {place}" for place in _lake_places(settings, wanted)]
     databases = [path for path in written_files(settings) if path.suffix in (".sqlite", ".db")]
@@ -32,18 +39,17 @@ def written_files(settings: Settings) -> list[Path]:
     return [path for path in files if not raw.intersection(path.parents)]
 
 
-def _holds(content: bytes, wanted: set[str]) -> bool:
-    """Whether two words side by side (or more, as many as a name has) are one of the names."""
-    words = re.findall(r"[^\W\d_][^\W\d_.'’-]*\.?", content.decode("utf-8", errors="replace").casefold())
-    return _adjacent(words, wanted)
+def _holds(content: bytes, wanted: Pairs) -> bool:
+    """Whether two words of a name stand side by side, with nothing but space between them."""
+    text = content.decode("utf-8", errors="replace").casefold()
+    return any(not wanted.isdisjoint(itertools.pairwise(part.split())) for part in NOT_OF_A_NAME.split(text))
 
 
-def _adjacent(words: list[str], wanted: set[str]) -> bool:
-    lengths = {name.count(" ") + 1 for name in wanted}
-    return any(" ".join(words[start : start + length]) in wanted for length in lengths for start in range(len(words)))
+def _pairs_of(names: set[str]) -> Pairs:
+    return {pair for name in names for pair in itertools.pairwise(name.casefold().split())}
 
 
-def _lake_places(settings: Settings, wanted: set[str]) -> list[str]:
+def _lake_places(settings: Settings, wanted: Pairs) -> list[str]:
     lake = Lake(settings)
     columns = lake.query(
         "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = 'lake' "
@@ -60,7 +66,7 @@ def _lake_places(settings: Settings, wanted: set[str]) -> list[str]:
     return places
 
 
-def _sqlite_places(path: Path, wanted: set[str]) -> list[str]:
+def _sqlite_places(path: Path, wanted: Pairs) -> list[str]:
     """Tables of a database with a name in them. A copy is opened: this process may have the lake's catalog open with
     DuckDB's SQLite, whose locks closing the file with Python's would drop."""
     places = []

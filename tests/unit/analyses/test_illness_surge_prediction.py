@@ -17,6 +17,7 @@ import pytest
 from medisync.analyses import illness_surge_prediction as analysis
 from medisync.analyses.contract import Finding, Result
 from medisync.errors import NoDataError, ParameterError
+from medisync.runs.publishing import check_lake_rows
 from tests.support.memory_lake import empty_lake, lake_of, sample_lake
 
 NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "analyses" / "illness_surge_prediction.ipynb"
@@ -190,3 +191,13 @@ def test_notebook_asks_for_exactly_the_parameters() -> None:
     }
     assert assigned.pop("snapshot_id") is None
     assert assigned == analysis.Params().model_dump()
+
+
+def test_the_state_of_every_series_is_kept_in_typed_rows_that_fit_the_lake() -> None:
+    params = analysis.Params()
+    result = analysis.compute(analysis.load(sample_lake(), params), params)
+    check_lake_rows(result)
+    kept, shown = result.lake_rows["surges"].to_frame(), result.frame("current")
+    assert kept["unique_id"].is_unique
+    assert kept["state"].tolist() == shown["state"].tolist()
+    assert kept["threshold"].tolist() == shown["threshold"].tolist()
