@@ -129,7 +129,8 @@ def _repeat(workspace: RunningWorkspace, file: Path) -> float:
 def _arrive_stock(workspace: RunningWorkspace, file: Path) -> float:
     """The same through the stock deployment; claiming and announcing are not counted against it."""
     settings = workspace.settings
-    delivery_id = arrival.copy_in(settings, file, arrival.DEFAULT_SOURCE)
+    delivery_id = arrival.new_delivery_id()
+    arrival.copy_in(settings, delivery_id, file, arrival.DEFAULT_SOURCE)
     arrived = _utc_now()
     event = {
         "id": str(uuid.uuid4()),

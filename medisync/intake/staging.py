@@ -94,7 +94,8 @@ def stage(cursor: duckdb.DuckDBPyConnection, layout: Layout, source: str, key: b
             CREATE OR REPLACE TEMP TABLE staged_admissions AS
             SELECT admission_key, pseudonym('patient' || chr(31) || {layout.patient}) AS patient_key, v_site AS site,
                    v_admission_type AS admission_type, v_admitted_at AS admitted_at,
-                   v_discharged_at AS discharged_at, CASE WHEN v_age > {POOLED_AGE_YEARS} THEN {POOLED_AGE_YEARS} ELSE v_age END::SMALLINT AS age_years,
+                   v_discharged_at AS discharged_at,
+                   CASE WHEN v_age > {POOLED_AGE_YEARS} THEN {POOLED_AGE_YEARS} ELSE v_age END::SMALLINT AS age_years,
                    v_insurer AS insurer, v_billing::DECIMAL(14, 2) AS billing_amount,
                    pseudonym('practitioner' || chr(31) || {layout.practitioner}) AS practitioner_key,
                    v_room AS room, v_test_result AS test_result, v_gender AS gender, v_blood_type AS blood_type,
