@@ -26,6 +26,7 @@ import psutil
 
 from bench.report import Metric, main
 from medisync.intake import arrival
+from medisync.ledger import Claims, open_ledger
 from medisync.settings import project_root
 from medisync.supervisor.ready import SAMPLE
 from medisync.supervisor.services import base_environment
@@ -129,8 +130,11 @@ def _repeat(workspace: RunningWorkspace, file: Path) -> float:
 def _arrive_stock(workspace: RunningWorkspace, file: Path) -> float:
     """The same through the stock deployment; claiming and announcing are not counted against it."""
     settings = workspace.settings
-    delivery_id = arrival.new_delivery_id()
-    arrival.copy_in(settings, delivery_id, file, arrival.DEFAULT_SOURCE)
+    delivery_id = arrival.reserve(settings, arrival.DEFAULT_SOURCE)
+    claims = Claims(open_ledger(settings))
+    claims.add(delivery_id, arrival.DEFAULT_SOURCE)
+    claims.announced(delivery_id)  # so that our own watcher leaves it alone
+    arrival.copy_in(settings, delivery_id, file)
     arrived = _utc_now()
     event = {
         "id": str(uuid.uuid4()),
@@ -234,8 +238,6 @@ def _notebooks(workspace: RunningWorkspace) -> int:
 
 
 def _claimed_at(workspace: RunningWorkspace, delivery_id: str) -> dt.datetime:
-    from medisync.ledger import Claims, open_ledger
-
     claim = Claims(open_ledger(workspace.settings)).get(delivery_id)
     if claim is None:
         raise LookupError(delivery_id)
