@@ -9,8 +9,9 @@ from __future__ import annotations
 import runpy
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from medisync.fastlane.fork_server import ForkServer
+from medisync.fastlane.fork_server import ForkServer, start_with
 from medisync.fastlane.guard import Request
 from medisync.settings import Settings
 
@@ -67,8 +68,11 @@ def become_flow_run(_: Request) -> None:
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Serve at the path given."""
+    from medisync.runs.kernels import FIXED_ENVIRONMENT
+
+    start_with(FIXED_ENVIRONMENT)
     ForkServer(Path(sys.argv[1]), HEAVY, become_flow_run).serve()
 
 

@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -45,6 +45,13 @@ LOOK_SECONDS = 10.0
 def is_supported() -> bool:
     """Whether this system can tell a process of another's death (Linux); elsewhere everything starts the normal way."""
     return hasattr(os, "pidfd_open") and hasattr(socket, "SO_PEERCRED")
+
+
+def start_with(environment: Mapping[str, str], without: Sequence[str] = ()) -> None:
+    """Start this process anew unless it was started with ``environment``; hash seed and threads are set only then."""
+    wanted = {name: value for name, value in {**os.environ, **environment}.items() if name not in without}
+    if wanted != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)  # noqa: S606 - ourselves
 
 
 class ForkServer:
@@ -70,13 +77,15 @@ class ForkServer:
 
     def serve(self) -> NoReturn:
         """Answer requests until SIGTERM."""
-        self._path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        draft = self._path.with_name(f".{self._path.name}")
+        draft.unlink(missing_ok=True)
         previous = os.umask(0o177)
-        listener.bind(str(self._path))
+        listener.bind(str(draft))
         os.umask(previous)
-        place = _place(self._path)
         listener.listen(BACKLOG)
+        draft.replace(self._path)  # whoever sees it is answered
+        place = _place(self._path)
         listener.settimeout(LOOK_SECONDS)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children: the system forgets them
         signal.signal(signal.SIGTERM, self._stop)

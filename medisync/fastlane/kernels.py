@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from medisync.fastlane.fork_server import ForkServer
+from medisync.fastlane.fork_server import ForkServer, start_with
 from medisync.fastlane.guard import Request
 from medisync.settings import Settings
 
@@ -81,11 +81,9 @@ def main() -> NoReturn:
     """Serve at the path given."""
     from medisync.runs.kernels import FIXED_ENVIRONMENT
 
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # ipykernel's debugger, when imported, warns without it
-    wanted = {**os.environ, **FIXED_ENVIRONMENT}  # hash seed and thread counts are read at the start, once
-    wanted.pop("JPY_PARENT_PID", None)  # ipykernel, when imported, would take it for the parent of all its kernels
-    if wanted != dict(os.environ):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)  # noqa: S606 - ourselves
+    quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # ipykernel's debugger, when imported, warns without it
+    # JPY_PARENT_PID: ipykernel, when imported, would take it for the parent of all its kernels.
+    start_with({**FIXED_ENVIRONMENT, **quiet}, without=["JPY_PARENT_PID"])
     ForkServer(Path(sys.argv[1]), modules(), become_kernel).serve()
 
 

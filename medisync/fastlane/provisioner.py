@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import Any
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
@@ -21,6 +22,7 @@ from traitlets import Unicode
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0
+BIND_SECONDS = 1.0
 LAUNCHER = ["-m", "ipykernel_launcher"]
 
 
@@ -98,7 +100,19 @@ class ForkProvisioner(LocalProvisioner):  # type: ignore[misc]
             return await super().launch_kernel(cmd, **options)
         self.pid = self.pgid = self.process.pid  # it led its own session before it answered
         self.cwd = options.get("cwd") or os.getcwd()
+        await self._bound(self.process)
         return self.connection_info
+
+    async def _bound(self, process: ForkedProcess) -> None:
+        """Wait, not for long, until the kernel listens: a client that is refused tries again after 0.1 s only."""
+        if self.connection_info.get("transport") != "ipc":
+            return
+        ports = [port for name, port in self.connection_info.items() if name.endswith("_port")]
+        missing = [f"{self.connection_info['ip']}-{port}" for port in ports]
+        deadline = time.monotonic() + BIND_SECONDS
+        while missing and time.monotonic() < deadline and process.poll() is None:
+            await asyncio.sleep(0.002)
+            missing = [path for path in missing if not os.path.exists(path)]
 
     async def _forked(self, arguments: list[str], options: dict[str, Any]) -> ForkedProcess | None:
         """The forked kernel; None for a reason that does not keep a normal one from starting."""

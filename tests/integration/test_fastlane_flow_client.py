@@ -206,6 +206,7 @@ def test_the_real_server_of_flow_runs_goes_on_as_the_engine_would(tmp_path: Path
         "SOCKET",
         PREFECT_HOME=str(tmp_path / "servers"),
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        OPENBLAS_NUM_THREADS="4",  # which it must make right by itself
     ) as running:
         assert len(os.listdir(f"/proc/{running.process.pid}/task")) == 1
         home = {"PREFECT_HOME": str(tmp_path / "clients"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
