@@ -329,14 +329,15 @@ def test_rows_that_were_run_together_by_a_stray_quote_are_never_deleted(lake: La
 
 
 def test_row_numbers_hold_in_a_file_read_by_several_threads(shared_lake: Lake, tmp_path: Path) -> None:
+    some = [line(admission(index, Hospital="Hill\nLake" if index % 101 == 0 else "Mill")) for index in range(997)]
     rows: list[dict[str, str] | str] = []
     expected = []
     for index in range(90_000):
         if index % 7919 == 5:
-            rows.append("a,b" if index % 2 else admission(index, Age="-1"))
+            rows.append("a,b" if index % 2 else line(admission(index, Age="-1")))
             expected.append((len(rows), "MALFORMED_ROW" if index % 2 else "NEGATIVE_AGE"))
         else:
-            rows.append(admission(index, Hospital="Hill\nLake" if index % 101 == 0 else "Mill"))
+            rows.append(some[index % len(some)])
     file = tmp_path / "data.csv"
     file.write_text(text_of(rows))
     assert file.stat().st_size > 10_000_000

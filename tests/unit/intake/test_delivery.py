@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import collections
 import datetime as dt
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,7 @@ from medisync import intake
 from medisync.intake import DeliveryReport, DeliveryStatus
 from medisync.intake.merging import DeliveryMode
 from medisync.lake import Lake
+from medisync.settings import Settings
 from tests.support.admissions_csv import admission, admissions, read_rows, write_csv
 
 Row = dict[str, str]
@@ -49,8 +54,39 @@ def counts_of(report: DeliveryReport) -> dict[str, int]:
     return {name: getattr(report, name) for name in ("created", "updated", "deleted", "unchanged")}
 
 
-def number(lake: Lake, table: str, condition: str = "true") -> int:
-    return int(lake.query(f"SELECT count(*) AS n FROM clinical.{table} WHERE {condition}")[0]["n"])
+def number(lake: Lake, table: str, condition: str = "true", source: str = "default") -> int:
+    rows = lake.query(f"SELECT count(*) AS n FROM clinical.{table} WHERE source = ? AND ({condition})", [source])
+    return int(rows[0]["n"])
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One source of a lake that tests share: a test sees only its own source."""
+
+    lake: Lake
+    source: str
+
+    def ingest(self, file: Path, *, mode: DeliveryMode = DeliveryMode.AUTO) -> DeliveryReport:
+        return intake.ingest(self.lake, file, source=self.source, mode=mode)
+
+    def number(self, table: str, condition: str = "true") -> int:
+        return number(self.lake, table, condition, self.source)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return self.lake.query(f"FROM clinical.{table} WHERE source = ?", [self.source])
+
+
+@pytest.fixture(scope="module")
+def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    folder = tmp_path_factory.mktemp("shared")
+    opened = Lake(Settings(data=folder / "data", reports=folder / "reports"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def desk(shared_lake: Lake) -> Desk:
+    return Desk(shared_lake, f"source-{secrets.token_hex(4)}")
 
 
 def versions(lake: Lake) -> dict[str, int]:
@@ -176,92 +212,94 @@ class TestModes:
     BEFORE = admissions(100)
 
     @pytest.fixture(autouse=True)
-    def hundred(self, lake: Lake, tmp_path: Path) -> None:
-        intake.ingest(lake, write_csv(tmp_path / "first.csv", self.BEFORE))
+    def hundred(self, desk: Desk, tmp_path: Path) -> None:
+        desk.ingest(write_csv(tmp_path / "first.csv", self.BEFORE))
 
-    def test_a_small_file_in_mode_auto_deletes_nothing(self, lake: Lake, tmp_path: Path) -> None:
+    def test_a_small_file_in_mode_auto_deletes_nothing(self, desk: Desk, tmp_path: Path) -> None:
         changed = [*self.BEFORE[:10], *admissions(5, start=200)]
         changed[0] = admission(0, Billing_Amount="1.00")
-        report = intake.ingest(lake, write_csv(tmp_path / "part.csv", changed))
+        report = desk.ingest(write_csv(tmp_path / "part.csv", changed))
         assert (report.mode, counts_of(report)) == (
             "upsert",
             {"created": 5, "updated": 1, "deleted": 0, "unchanged": 9},
         )
-        assert number(lake, "admissions") == 105
+        assert desk.number("admissions") == 105
         assert report.changed_tables == ALL_TABLES
 
     @pytest.mark.parametrize(("kept", "mode", "deleted"), [(80, "snapshot", 20), (79, "upsert", 0)])
     def test_mode_auto_deletes_from_the_full_extract_share_on(
-        self, lake: Lake, tmp_path: Path, kept: int, mode: str, deleted: int
+        self, desk: Desk, tmp_path: Path, kept: int, mode: str, deleted: int
     ) -> None:
-        report = intake.ingest(lake, write_csv(tmp_path / "next.csv", self.BEFORE[:kept]))
-        assert (report.mode, report.deleted, number(lake, "admissions")) == (mode, deleted, 100 - deleted)
+        report = desk.ingest(write_csv(tmp_path / "next.csv", self.BEFORE[:kept]))
+        assert (report.mode, report.deleted, desk.number("admissions")) == (mode, deleted, 100 - deleted)
 
-    def test_mode_snapshot_deletes_whatever_is_absent_and_its_patients(self, lake: Lake, tmp_path: Path) -> None:
+    def test_mode_snapshot_deletes_whatever_is_absent_and_its_patients(self, desk: Desk, tmp_path: Path) -> None:
         file = write_csv(tmp_path / "few.csv", self.BEFORE[:3])
-        report = intake.ingest(lake, file, mode=DeliveryMode.SNAPSHOT)
+        report = desk.ingest(file, mode=DeliveryMode.SNAPSHOT)
         assert counts_of(report) == {"created": 0, "updated": 0, "deleted": 97, "unchanged": 3}
-        assert [number(lake, table) for table in ALL_TABLES] == [3, 3, 3, 3]
+        assert [desk.number(table) for table in ALL_TABLES] == [3, 3, 3, 3]
 
-    def test_mode_upsert_deletes_nothing(self, lake: Lake, tmp_path: Path) -> None:
+    def test_mode_upsert_deletes_nothing(self, desk: Desk, tmp_path: Path) -> None:
         file = write_csv(tmp_path / "most.csv", self.BEFORE[:95])
-        report = intake.ingest(lake, file, mode=DeliveryMode.UPSERT)
+        report = desk.ingest(file, mode=DeliveryMode.UPSERT)
         assert counts_of(report) == {"created": 0, "updated": 0, "deleted": 0, "unchanged": 95}
         assert report.changed_tables == ()
 
-    def test_only_the_tables_that_change_get_a_new_version(self, lake: Lake, tmp_path: Path) -> None:
+    def test_only_the_tables_that_change_get_a_new_version(self, desk: Desk, tmp_path: Path) -> None:
         rows = [dict(row) for row in self.BEFORE]
         rows[0]["Medication"] = "Colchicine"
-        before = versions(lake)
-        report = intake.ingest(lake, write_csv(tmp_path / "one.csv", rows))
+        before = versions(desk.lake)
+        report = desk.ingest(write_csv(tmp_path / "one.csv", rows))
         assert counts_of(report) == {"created": 0, "updated": 1, "deleted": 0, "unchanged": 99}
         assert report.changed_tables == ("prescriptions",)
-        assert versions(lake) == before | {"prescriptions": before["prescriptions"] + 1}
-        assert number(lake, "prescriptions", "medication = 'Colchicine'") == 1
+        assert versions(desk.lake) == before | {"prescriptions": before["prescriptions"] + 1}
+        assert desk.number("prescriptions", "medication = 'Colchicine'") == 1
 
-    def test_a_condition_that_is_taken_back_goes(self, lake: Lake, tmp_path: Path) -> None:
+    def test_a_condition_that_is_taken_back_goes(self, desk: Desk, tmp_path: Path) -> None:
         rows = [dict(row) for row in self.BEFORE]
         rows[0]["Medical Condition"] = ""
-        report = intake.ingest(lake, write_csv(tmp_path / "one.csv", rows))
-        assert (report.updated, report.changed_tables, number(lake, "conditions")) == (1, ("conditions",), 99)
+        report = desk.ingest(write_csv(tmp_path / "one.csv", rows))
+        assert (report.updated, report.changed_tables, desk.number("conditions")) == (1, ("conditions",), 99)
 
-    def test_a_corrected_patient_replaces_the_wrong_one(self, lake: Lake, tmp_path: Path) -> None:
+    def test_a_corrected_patient_replaces_the_wrong_one(self, desk: Desk, tmp_path: Path) -> None:
         rows = [dict(row) for row in self.BEFORE]
         rows[0]["Blood Type"] = "B-"
-        report = intake.ingest(lake, write_csv(tmp_path / "one.csv", rows))
-        assert (report.updated, number(lake, "patients"), number(lake, "patients", "blood_type = 'B-'")) == (1, 100, 1)
+        report = desk.ingest(write_csv(tmp_path / "one.csv", rows))
+        assert (report.updated, desk.number("patients"), desk.number("patients", "blood_type = 'B-'")) == (1, 100, 1)
         orphans = "patient_key NOT IN (SELECT patient_key FROM clinical.admissions)"
-        assert number(lake, "patients", orphans) == number(lake, "conditions", orphans) == 0
+        assert desk.number("patients", orphans) == desk.number("conditions", orphans) == 0
 
-    def test_a_faulty_row_does_not_delete_its_admission(self, lake: Lake, tmp_path: Path) -> None:
+    def test_a_faulty_row_does_not_delete_its_admission(self, desk: Desk, tmp_path: Path) -> None:
         """It says that the admission exists: with a bad age it is known which, with a bad date whose."""
         rows = [dict(row) for row in self.BEFORE[:98]]
         rows[0]["Age"] = "-4"
         rows[1]["Date of Admission"] = "some day"
-        report = intake.ingest(lake, write_csv(tmp_path / "next.csv", rows))
+        report = desk.ingest(write_csv(tmp_path / "next.csv", rows))
         assert (report.mode, report.quarantined) == ("snapshot", 2)
         assert counts_of(report) == {"created": 0, "updated": 0, "deleted": 2, "unchanged": 96}
-        assert number(lake, "admissions") == number(lake, "patients") == 98
+        assert desk.number("admissions") == desk.number("patients") == 98
 
-    def test_sources_do_not_touch_each_other(self, lake: Lake, tmp_path: Path) -> None:
-        file = write_csv(tmp_path / "second.csv", self.BEFORE[:90])
-        report = intake.ingest(lake, file, source="second", mode=DeliveryMode.SNAPSHOT)
-        assert (report.created, report.deleted, number(lake, "admissions")) == (90, 0, 190)
-        assert len({row["admission_key"] for row in lake.query("FROM clinical.admissions")}) == 190
-        assert len({row["patient_key"] for row in lake.query("FROM clinical.admissions")}) == 100
+    def test_sources_do_not_touch_each_other(self, desk: Desk, tmp_path: Path) -> None:
+        second = Desk(desk.lake, f"{desk.source}-2")
+        report = second.ingest(write_csv(tmp_path / "second.csv", self.BEFORE[:90]), mode=DeliveryMode.SNAPSHOT)
+        assert (report.created, report.deleted) == (90, 0)
+        assert (desk.number("admissions"), second.number("admissions")) == (100, 90)
+        rows = [*desk.rows("admissions"), *second.rows("admissions")]
+        assert len({row["admission_key"] for row in rows}) == 190
+        assert len({row["patient_key"] for row in rows}) == 100
 
 
-def test_of_two_rows_with_one_key_the_later_wins(lake: Lake, tmp_path: Path) -> None:
+def test_of_two_rows_with_one_key_the_later_wins(desk: Desk, tmp_path: Path) -> None:
     rows = [admission(1, Age="41"), admission(2), admission(1, Age="43"), admission(1, Age="42"), admission(2)]
-    report = intake.ingest(lake, write_csv(tmp_path / "a.csv", rows))
+    report = desk.ingest(write_csv(tmp_path / "a.csv", rows))
     assert (report.created, report.duplicates_exact, report.duplicates_conflicting) == (2, 1, 2)
-    assert {row["age_years"] for row in lake.query("FROM clinical.admissions")} == {42, int(rows[1]["Age"])}
+    assert {row["age_years"] for row in desk.rows("admissions")} == {42, int(rows[1]["Age"])}
 
 
-def test_ages_of_ninety_and_more_are_pooled(lake: Lake, tmp_path: Path) -> None:
+def test_ages_of_ninety_and_more_are_pooled(desk: Desk, tmp_path: Path) -> None:
     rows = [admission(index, Age=age) for index, age in enumerate(["89", "90", "104", "", "0"])]
-    intake.ingest(lake, write_csv(tmp_path / "a.csv", rows))
-    ages = sorted(str(row["age_years"]) for row in lake.query("FROM clinical.admissions"))
+    desk.ingest(write_csv(tmp_path / "a.csv", rows))
+    ages = sorted(str(row["age_years"]) for row in desk.rows("admissions"))
     assert ages == ["0", "89", "90", "90", "None"]
 
 
@@ -295,17 +333,17 @@ def test_a_delivery_in_other_hands_is_left_to_them(lake: Lake) -> None:
     assert intake.deliver(lake, delivery_id).created == 5
 
 
-def test_the_commit_carries_the_delivery(lake: Lake, tmp_path: Path) -> None:
-    report = intake.ingest(lake, write_csv(tmp_path / "data.csv", admissions(3)))
-    row = lake.query("SELECT * FROM lake.snapshots() WHERE snapshot_id = ?", [report.snapshot])[0]
+def test_the_commit_carries_the_delivery(desk: Desk, tmp_path: Path) -> None:
+    report = desk.ingest(write_csv(tmp_path / "data.csv", admissions(3)))
+    row = desk.lake.query("SELECT * FROM lake.snapshots() WHERE snapshot_id = ?", [report.snapshot])[0]
     assert report.delivery_id in row["commit_message"]
     assert report.delivery_id in row["commit_extra_info"]
     assert row["author"] == "medisync"
 
 
-def test_quarantined_rows_are_kept_for_the_owner_alone(lake: Lake, tmp_path: Path) -> None:
-    report = intake.ingest(lake, write_csv(tmp_path / "data.csv", [*admissions(20), admission(90, Age="-1"), "x,y"]))
-    kept = lake.settings.quarantine / f"{report.delivery_id}.csv"
+def test_quarantined_rows_are_kept_for_the_owner_alone(desk: Desk, tmp_path: Path) -> None:
+    report = desk.ingest(write_csv(tmp_path / "data.csv", [*admissions(20), admission(90, Age="-1"), "x,y"]))
+    kept = desk.lake.settings.quarantine / f"{report.delivery_id}.csv"
     lines = kept.read_text().splitlines()
     assert lines[0].startswith("row,column,reason,malformed line,Name,Age")
     assert lines[1].startswith("21,Age,NEGATIVE_AGE,,Quen")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from medisync import intake
 from medisync.analyses.contract import Finding, Result
 from medisync.errors import LakeBusyError, NoDataError, ParameterError, UnknownAnalysisError
+from medisync.intake import DeliveryStatus
 from medisync.lake import Lake
 from medisync.runs import closure, identity, registry, story
 from medisync.runs.published import Freshness, published
@@ -20,25 +22,36 @@ from medisync.runs.publishing import publish
 from medisync.runs.record import Outcome, RunRecord, RunStatus, new_run_id
 from medisync.runs.story import Plan, Request
 from medisync.settings import Settings
-from tests.conftest import ROOT, make_workspace
+from tests.conftest import ROOT
 from tests.support.admissions_csv import admission, admissions, write_csv
 from tests.support.small_notebooks import OPEN, write_notebook
 from tests.support.small_notebooks import publish as publishing_cell
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """One with a notebook folder of its own and two analyses in it."""
-    made = make_workspace(tmp_path, monkeypatch, notebooks=tmp_path / "notebooks", retries=0)
-    write_notebook(made.analyses, "count", parameters="weeks = 4\nlabel = 'a'")
-    write_notebook(made.analyses, "pills", reads=("prescriptions",))
-    return made
+@pytest.fixture(scope="module")
+def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """Ten admissions, shared by the tests of this module: each has notebooks of its own and leaves no run behind."""
+    folder = tmp_path_factory.mktemp("shared")
+    opened = Lake(Settings(data=folder / "data", reports=folder / "reports"))
+    intake.ingest(opened, write_csv(folder / "first.csv", admissions(10)))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def filled(lake: Lake, tmp_path: Path) -> Lake:
-    intake.ingest(lake, write_csv(tmp_path / "first.csv", admissions(10)))
-    return lake
+def filled(shared_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
+    """The shared lake without a run, and with two analyses in a folder of their own."""
+    settings = shared_lake.settings.model_copy(
+        update={"notebooks": tmp_path / "notebooks", "reports": tmp_path / "reports", "retries": 0}
+    )
+    settings.reports.mkdir()
+    write_notebook(settings.analyses, "count", parameters="weeks = 4\nlabel = 'a'")
+    write_notebook(settings.analyses, "pills", reads=("prescriptions",))
+    monkeypatch.setattr(shared_lake, "settings", settings)
+    yield shared_lake
+    with shared_lake.transaction("forget runs") as transaction:
+        for table in ("runs", "results"):
+            transaction.execute(f"DELETE FROM lake.analytics.{table}")
 
 
 def answer(lake: Lake, chosen: Plan, *, status: RunStatus = RunStatus.COMPLETED, minutes: int = 0) -> RunRecord:
@@ -95,9 +108,11 @@ class TestWhatRunsAgain:
         assert to_run(filled, force=True) == ["count", "pills"]
 
     def test_those_whose_tables_changed(self, filled: Lake, tmp_path: Path) -> None:
+        ward = {"source": "ward"}
+        intake.ingest(filled, write_csv(tmp_path / "a.csv", admissions(11)), **ward)
         answer_all(filled)
-        rows = [admission(0, Medication="Colchicine"), *admissions(9, start=1)]
-        assert intake.ingest(filled, write_csv(tmp_path / "b.csv", rows)).changed_tables == ("prescriptions",)
+        rows = [admission(0, Medication="Colchicine"), *admissions(10, start=1)]
+        assert intake.ingest(filled, write_csv(tmp_path / "b.csv", rows), **ward).changed_tables == ("prescriptions",)
         assert to_run(filled) == ["pills"]
         assert {one.analysis: one.freshness for one in published(filled)} == {
             "count": Freshness.CURRENT,
@@ -106,7 +121,8 @@ class TestWhatRunsAgain:
 
     def test_none_after_a_repeat(self, filled: Lake, tmp_path: Path) -> None:
         answer_all(filled)
-        intake.ingest(filled, tmp_path / "first.csv")
+        report = intake.ingest(filled, write_csv(tmp_path / "again.csv", admissions(10)))
+        assert report.status is DeliveryStatus.REPEAT
         assert to_run(filled) == []
 
     def test_other_parameters(self, filled: Lake) -> None:
@@ -247,18 +263,16 @@ class TestRequests:
 
     @pytest.mark.parametrize(
         ("parameters", "message"),
-        [({"horizon_wekes": 3}, "horizon_wekes: Extra inputs"), ({"weeks_ahead": -1}, "Wrong parameters")],
+        [({"horizon_wekes": 3}, "horizon_wekes: Extra inputs"), ({"horizon": -1}, "horizon: Input should be")],
     )
     def test_a_module_checks_its_parameters(
         self, filled: Lake, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, Any], message: str
     ) -> None:
-        monkeypatch.setenv("MEDISYNC_NOTEBOOKS", str(ROOT / "notebooks"))
         ours = filled.settings.model_copy(update={"notebooks": ROOT / "notebooks"})
-        lake = Lake(ours)
+        monkeypatch.setattr(filled, "settings", ours)
         with pytest.raises(ParameterError, match=message) as refusal:
-            story.plan(lake, ["patient_volume_prediction"], parameters=parameters)
+            story.plan(filled, ["patient_volume_prediction"], parameters=parameters)
         assert "Known parameters" in str(refusal.value)
-        lake.close()
 
     def test_the_snapshot_is_no_parameter_of_a_request(self, filled: Lake) -> None:
         [chosen] = story.plan(filled, ["count"], parameters={"snapshot_id": 1})
