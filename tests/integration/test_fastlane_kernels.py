@@ -436,6 +436,49 @@ def test_a_server_that_hangs_costs_some_seconds_and_no_other_work(
     asyncio.run(trial())
 
 
+def test_a_ready_client_hears_the_first_cell_from_its_beginning(server: RunningForkServer) -> None:
+    """Readiness is told by an answer on each channel; an output lost to a late subscription would be missing here."""
+
+    async def trial(path: Path) -> None:
+        with private_transport(path) as config:
+            manager = IpcKernelManager(config=config)
+            await manager.start_kernel()
+            client = manager.client()
+            client.start_channels()
+            try:
+                await client.wait_for_ready(timeout=60)
+                asked = client.execute("print('first')")
+                heard = [await client.get_iopub_msg(timeout=20) for _ in range(4)]
+                assert [one["msg_type"] for one in heard] == ["status", "execute_input", "stream", "status"]
+                assert {one["parent_header"]["msg_id"] for one in heard} == {asked}
+            finally:
+                client.stop_channels()
+                await manager.shutdown_kernel(now=True)
+
+    for _ in range(8):
+        asyncio.run(trial(server.path))
+    asyncio.run(trial(server.path.with_name("nobody.sock")))
+
+
+def test_a_client_is_told_of_a_kernel_that_dies_or_does_not_answer(server: RunningForkServer) -> None:
+    async def trial(number: int, message: str) -> None:
+        with private_transport(server.path) as config:
+            manager = IpcKernelManager(config=config)
+            await manager.start_kernel()
+            manager.provisioner.process.send_signal(number)
+            client = manager.client()
+            client.start_channels()
+            try:
+                with pytest.raises(RuntimeError, match=message):
+                    await client.wait_for_ready(timeout=2)
+            finally:
+                client.stop_channels()
+                await manager.shutdown_kernel(now=True)
+
+    asyncio.run(trial(signal.SIGKILL, "died"))
+    asyncio.run(trial(signal.SIGSTOP, "2 seconds"))
+
+
 def test_the_server_makes_its_own_environment_right(tmp_path: Path) -> None:
     """However it is started: kernels get hash seed and thread counts of a reproducible run, and no false parent."""
     wrong = {"PYTHONHASHSEED": "random", "OPENBLAS_NUM_THREADS": "4", "MPLBACKEND": "svg", "JPY_PARENT_PID": "1"}
