@@ -140,7 +140,7 @@ def test_no_file_names_a_patient(used: tuple[Lake, set[Pair], set[Pair], str]) -
             assert not pairs(str(relative)) & people, "a file's name"
             if path.suffix != ".parquet":  # packed; for these see below
                 assert not pairs_in(path) & people, relative
-    assert looked_at > 30
+    assert looked_at > 15
     assert list(lake.settings.reports.rglob("*.html"))
 
 

@@ -39,14 +39,13 @@ def odd_round(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, 
     """One round over notebooks of which each behaves in its own way."""
     folder = tmp_path_factory.mktemp("odd")
     with pytest.MonkeyPatch.context() as environment:
-        lake, notebooks = workspace_with(folder, environment, retries=1, notebook_seconds=8, kernels=2)
+        lake, notebooks = workspace_with(folder, environment, retries=1, notebook_seconds=240, kernels=2)
         mark = folder / "tried"
         once = f"import os\nif not os.path.exists({str(mark)!r}):\n    os.mkdir({str(mark)!r})\n    1 / 0"
         write_notebook(notebooks, "good")
         write_notebook(notebooks, "raises", "raise ValueError('too bad')")
         write_notebook(notebooks, "fails_once", once, OPEN, publish("fails_once"))
         write_notebook(notebooks, "dies", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
-        write_notebook(notebooks, "slow", "import time\ntime.sleep(5)", "time.sleep(5)", "time.sleep(60)")
         write_notebook(notebooks, "silent", OPEN)
         write_notebook(notebooks, "twice", OPEN, publish("twice"), publish("twice"))
         write_notebook(notebooks, "other", OPEN, publish("good"))
@@ -66,6 +65,11 @@ def odd_round(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, 
         heard: list[str] = []
         outcomes = story.run(lake, request=REQUEST, on_outcome=lambda outcome: heard.append(outcome.record.analysis))
         assert sorted(heard) == sorted(outcome.record.analysis for outcome in outcomes)
+        # Each cell takes less than the budget, all of them more.
+        write_notebook(notebooks, "slow", "import time\ntime.sleep(3)", "time.sleep(3)", "time.sleep(60)")
+        hasty = Lake(lake.settings.model_copy(update={"notebook_seconds": 5}))
+        outcomes += story.run(hasty, ["slow"], request=REQUEST)
+        hasty.close()
         yield lake, {outcome.record.analysis: outcome for outcome in outcomes}
         lake.close()
 
@@ -75,7 +79,7 @@ def odd_round(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, 
     [
         ("raises", "notebook-raised", 2, "raised ValueError: too bad"),
         ("dies", "kernel-died", 2, "kernel of dies.ipynb died"),
-        ("slow", "notebook-too-slow", 1, "budget of 8 seconds"),
+        ("slow", "notebook-too-slow", 1, "budget of 5 seconds"),
         ("silent", "not-published-once", 1, "never"),
         ("twice", "not-published-once", 1, "2 times"),
         ("other", "bad-result", 1, "published good"),
