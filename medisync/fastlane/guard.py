@@ -13,7 +13,6 @@ import ctypes
 import json
 import logging
 import os
-import random
 import select
 import signal
 import socket
@@ -209,8 +208,7 @@ def _prepare(request: Request, guard: int) -> None:
     os.environ.update(request.environment)
     time.tzset()
     os.chdir(request.directory)
-    random.seed()
-    if "numpy" in sys.modules:
+    if "numpy" in sys.modules:  # the standard library's generator sees to itself
         sys.modules["numpy"].random.seed()
 
 
