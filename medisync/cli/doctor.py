@@ -100,15 +100,11 @@ def _lake(settings: Settings) -> str:
 
 
 def _notebooks(settings: Settings) -> str:
-    found = [registry.read_notebook(path) for path in sorted(settings.analyses.glob("*.ipynb"))]
-    named = [notebook for notebook in found if notebook is not None]
-    names = [notebook.analysis for notebook in named]
-    doubled = {name for name in names if names.count(name) > 1}
-    if doubled:
-        raise MediSyncError(f"More than one notebook calls itself {', '.join(sorted(doubled))}.")
-    for notebook in named:
-        notebook.parameters({})
-    return f"{len(named)} analyses: {', '.join(names)}"
+    broken = registry.unusable(settings)
+    if broken:
+        raise MediSyncError(" ".join(str(error) for error in broken))
+    named = registry.analyses(settings)
+    return f"{len(named)} analyses: {', '.join(notebook.analysis for notebook in named)}"
 
 
 def _services(settings: Settings) -> str:

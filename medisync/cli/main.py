@@ -168,6 +168,28 @@ def clean_up(
     Console().data(report.as_json()) if as_json else Console().say(report.sentence())
 
 
+@app.command(name="demo-data")
+def demo_data(
+    file: Annotated[Path, typer.Argument(help="The CSV to write; the planted truth goes beside it as .truth.json.")],
+    rows: Annotated[int, typer.Option(help="Admissions.")] = 60_000,
+    years: Annotated[int, typer.Option(help="Years they cover.")] = 6,
+    sites: Annotated[int, typer.Option(help="Hospitals.")] = 4,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 1,
+    deliveries: Annotated[int, typer.Option(help="Cut the years into that many files.")] = 1,
+    truth: Annotated[Path | None, typer.Option(help="Where the planted truth goes instead.")] = None,
+) -> None:
+    """Write made-up admissions with planted seasons, trends, associations and outbreaks, and the truth about them."""
+    from medisync.demo import write_demo_data
+
+    console = Console()
+    settings = load_settings()
+    if truth is None and file.absolute().is_relative_to(settings.inbox):
+        truth = settings.data / f"{file.stem}.truth.json"  # the inbox is for deliveries
+    with console.working(f"Writing {rows:,} admissions"):
+        write_demo_data(file, rows=rows, years=years, sites=sites, seed=seed, deliveries=deliveries, truth_path=truth)
+    console.say(f"{rows:,} admissions of {sites} sites over {years} years. Next: medisync ingest {file}")
+
+
 @app.command()
 def settings(as_json: AsJson = False) -> None:
     """The settings in force, each with its environment variable."""

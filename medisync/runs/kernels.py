@@ -90,6 +90,8 @@ class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
         environment = dict(options.pop("env", None) or os.environ)
         environment.update(FIXED_ENVIRONMENT)
         environment["IPYTHONDIR"] = os.path.join(os.path.dirname(self.connection_file), "ipython")
+        if self.ipykernel:  # else every shutdown is told on the terminal
+            options["extra_arguments"] = [*options.get("extra_arguments", ()), "--log-level=CRITICAL"]
         await super()._async_start_kernel(env=environment, **options)
 
     start_kernel = _async_start_kernel

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medisync.dashboards import server as pages
-from medisync.fastlane import flow_runs, kernels
+from medisync.fastlane import flow_runs, fork_server, kernels
 from medisync.runs.kernels import FIXED_ENVIRONMENT
 from medisync.settings import Settings, environment, project_root
 
@@ -108,18 +108,7 @@ def services(settings: Settings, *, lab: bool = False) -> list[Service]:
                 "local",
             ),
         ),
-        Service(
-            name="kernels",
-            title="Kernel server",
-            command=(python, "-m", "medisync.fastlane.kernels", str(kernels.socket_path(settings))),
-            environment=FIXED_ENVIRONMENT,
-        ),
-        Service(
-            name="flow-runs",
-            title="Flow run server",
-            command=(python, "-m", "medisync.fastlane.flow_runs", str(flow_runs.socket_path(settings))),
-            environment=FIXED_ENVIRONMENT,
-        ),
+        *_fork_servers(settings),
         Service(name="watcher", title="Inbox watcher", command=(python, "-m", "medisync.intake.watcher")),
         Service(
             name="pages",
@@ -135,6 +124,25 @@ def services(settings: Settings, *, lab: bool = False) -> list[Service]:
     if lab:
         listed.append(_lab(settings))
     return listed
+
+
+def _fork_servers(settings: Settings) -> list[Service]:
+    """The fast lane; without it (on other systems than Linux) kernels and flow runs start the normal way."""
+    if not fork_server.is_supported():
+        return []
+    served = {
+        "kernels": ("Kernel server", kernels.__name__, kernels.socket_path(settings)),
+        "flow-runs": ("Flow run server", flow_runs.__name__, flow_runs.socket_path(settings)),
+    }
+    return [
+        Service(
+            name=name,
+            title=title,
+            command=(sys.executable, "-m", module, str(socket_path)),
+            environment=FIXED_ENVIRONMENT,
+        )
+        for name, (title, module, socket_path) in served.items()
+    ]
 
 
 def _lab(settings: Settings) -> Service:
