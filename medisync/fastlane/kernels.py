@@ -72,7 +72,9 @@ def become_kernel(request: Request) -> None:
     del sys.path[0]  # as ipykernel_launcher does: IPython puts the directory back
     sys.argv = ["ipykernel_launcher", *request.arguments]
     application = IPKernelApp.instance()
-    application.initialize([*request.arguments, "--log-level=CRITICAL"])  # else it tells stdout how to connect
+    has_level = any(argument.startswith("--log-level") for argument in request.arguments)
+    quiet = [] if has_level else ["--log-level=CRITICAL"]  # else it tells stdout how to connect
+    application.initialize([*request.arguments, *quiet])
     matplotlib.rcParams["backend"] = os.environ["MPLBACKEND"]  # which ipykernel sets; it was read in the server
     application.start()
 

@@ -19,6 +19,7 @@ from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory
 from jupyter_core.utils import ensure_event_loop
+from nbclient.exceptions import DeadKernelError
 from traitlets import Type, Unicode
 from traitlets.config import Config
 
@@ -36,12 +37,12 @@ class QuickClient(AsyncKernelClient):  # type: ignore[misc]
     """Ready as soon as the kernel has answered on both channels; the stock client then waits 0.2 s for silence."""
 
     async def _async_wait_for_ready(self, timeout: float | None = None) -> None:
-        """Wait until requests are answered and outputs arrive; raises RuntimeError when the kernel dies or takes longer
-        than ``timeout`` seconds."""
+        """Wait until requests are answered and outputs arrive; raises DeadKernelError, a RuntimeError, when the kernel
+        dies, and RuntimeError when it takes longer than ``timeout`` seconds."""
         deadline = time.monotonic() + (math.inf if timeout is None else timeout)
         while not await self._has_answered():
             if not await self._async_is_alive():
-                raise RuntimeError("Kernel died before replying to kernel_info")
+                raise DeadKernelError("Kernel died before replying to kernel_info")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"Kernel didn't respond in {timeout:g} seconds")
 

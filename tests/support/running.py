@@ -62,13 +62,21 @@ class RunningWorkspace:
     settings: Settings
     process: subprocess.Popen[str]
     output: Path
+    _lake: Lake | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         return child_environment(self.settings)
 
     def lake(self) -> Lake:
-        return Lake(self.settings)
+        """A lake of this process; one for all questions, since opening one takes half a second of a core."""
+        if self._lake is None:
+            self._lake = Lake(self.settings)
+        return self._lake
+
+    def close(self) -> None:
+        if self._lake is not None:
+            self._lake.close()
 
     def api(self, method: str, path: str, **options: Any) -> Any:
         """Ask the workspace's Prefect server."""
@@ -126,6 +134,7 @@ def running_workspace(settings: Settings, *options: str, seconds: float = 180) -
             raise AssertionError(f"medisync up ended with {process.returncode}:\n{workspace.said()}")
         yield workspace
     finally:
+        workspace.close()
         if process.poll() is None:
             process.terminate()
         process.wait(60)
