@@ -1,4 +1,4 @@
-"""One browser for all browser tests."""
+"""One browser for the browser tests of a module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while one is open, playwright's event loop runs in this thread: no test beside it
 def browser() -> Iterator[Browser]:
     with chromium() as started:
         yield started
