@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from medisync.lake.lock import write_lock
 from medisync.settings import Settings
 
 metadata = sa.MetaData()
@@ -30,7 +31,9 @@ def open_ledger(settings: Settings) -> sa.Engine:
         os.close(os.open(settings.ledger, os.O_CREAT | os.O_RDWR, 0o600))
     engine = sa.create_engine(f"sqlite:///{settings.ledger}", connect_args={"timeout": 30})
     sa.event.listen(engine, "connect", _tune)
-    metadata.create_all(engine)
+    # One at a time: of two processes that make the tables at once, one would be told that they exist already.
+    with write_lock(settings.ledger.with_suffix(".lock"), seconds=settings.lock_seconds):
+        metadata.create_all(engine)
     return engine
 
 

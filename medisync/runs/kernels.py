@@ -33,6 +33,10 @@ FIXED_ENVIRONMENT = {
 """Set in every kernel and kept in the run record: with these a rerun gives the same numbers to the last bit."""
 
 
+QUIET = "--log-level=CRITICAL"
+"""The kernel's argument that keeps it from telling the terminal about connections and shutdowns."""
+
+
 class QuickClient(AsyncKernelClient):  # type: ignore[misc]
     """Ready as soon as the kernel has answered on both channels; the stock client then waits 0.2 s for silence."""
 
@@ -91,8 +95,11 @@ class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
         environment = dict(options.pop("env", None) or os.environ)
         environment.update(FIXED_ENVIRONMENT)
         environment["IPYTHONDIR"] = os.path.join(os.path.dirname(self.connection_file), "ipython")
-        if self.ipykernel:  # else every shutdown is told on the terminal
-            options["extra_arguments"] = [*options.get("extra_arguments", ()), "--log-level=CRITICAL"]
+        given = options.get("extra_arguments", ())
+        if (
+            self.ipykernel and QUIET not in given
+        ):  # else every shutdown is told on the terminal; a restart has it already
+            options["extra_arguments"] = [*given, QUIET]
         await super()._async_start_kernel(env=environment, **options)
 
     start_kernel = _async_start_kernel

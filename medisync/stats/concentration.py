@@ -88,6 +88,10 @@ def compare_with_uniform(
     return Uniformity(chi_square, items - 1, (as_extreme + 1) / (draws + 1), "monte-carlo", w)
 
 
+LARGEST_RESAMPLE = 2**53
+"""More events than this are resampled as if they were this many: their shares do not vary any more."""
+
+
 def measure_concentration(
     counts: Sequence[float] | NDArray[np.generic],
     *,
@@ -135,7 +139,7 @@ def measure_concentration(
     classes[order[:in_a]] = "A"
 
     rng = np.random.default_rng(seed)
-    effective = max(1, round(total / design_effect))
+    effective = min(max(1, round(total / design_effect)), LARGEST_RESAMPLE)
     resampled = np.sort(_items_needed(rng.multinomial(effective, share, size=draws), class_a_share))
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
