@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from medisync.analyses.age_band_starts import AgeBandStarts
 from medisync.analyses.clinical_sql import within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
 from medisync.analyses.illness_prediction_sql import OTHER, counts_sql, repeats_sql
@@ -63,7 +64,7 @@ class Params(AnalysisParams):
         min_length=1,
         description="patient and admission factors to compare with the condition",
     )
-    age_band_starts: tuple[int, ...] = Field(
+    age_band_starts: AgeBandStarts = Field(
         default=(0, 18, 30, 45, 60, 75), description="youngest age in years of each age band; the first is 0"
     )
     most_conditions: int = Field(
@@ -81,15 +82,6 @@ class Params(AnalysisParams):
         default=0.05, gt=0, lt=0.5, description="share of false findings accepted (Benjamini-Hochberg over factors)"
     )
     seed: int = Field(default=1, ge=0, description="seed of the Monte Carlo test, used for small counts only")
-
-    @field_validator("age_band_starts")
-    @classmethod
-    def _bands_have_no_gap(cls, starts: tuple[int, ...]) -> tuple[int, ...]:
-        try:
-            AgeBands(starts)
-        except Exception as error:
-            raise ValueError(str(error)) from None
-        return starts
 
 
 @dataclass(frozen=True)

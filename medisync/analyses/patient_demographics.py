@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from medisync.analyses.age_band_starts import AgeBandStarts
 from medisync.analyses.clinical_sql import known
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
 from medisync.analyses.phrases import counted, listed, percent
@@ -41,7 +42,7 @@ NOW, BEFORE, EARLIER = "now", "before", "earlier"
 class Params(AnalysisParams):
     """How to band ages, and how long the compared periods are."""
 
-    age_band_starts: tuple[int, ...] = Field(
+    age_band_starts: AgeBandStarts = Field(
         default=(0, 10, 20, 30, 40, 50, 60, 70, 80, 90),
         description="youngest age in years of each age band; the first is 0, the last band is open",
     )
@@ -51,15 +52,6 @@ class Params(AnalysisParams):
     alpha: float = Field(
         default=0.05, gt=0, lt=0.5, description="share of false findings accepted (Benjamini-Hochberg over comparisons)"
     )
-
-    @field_validator("age_band_starts")
-    @classmethod
-    def _bands_have_no_gap(cls, starts: tuple[int, ...]) -> tuple[int, ...]:
-        try:
-            AgeBands(starts)
-        except Exception as error:
-            raise ValueError(str(error)) from None
-        return starts
 
 
 @dataclass(frozen=True)

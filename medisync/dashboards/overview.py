@@ -18,6 +18,7 @@ from medisync.analyses.contract import Finding, Result
 from medisync.dashboards.parts import TEMPLATES, Part, slots
 from medisync.errors import MediSyncError
 from medisync.lake import Lake
+from medisync.reports.page import TEMPLATES as REPORT_TEMPLATES
 from medisync.reports.page import cell, words
 from medisync.runs import registry
 from medisync.runs.published import (
@@ -217,7 +218,10 @@ def _render(name: str, **values: object) -> str:
 @functools.cache
 def _templates() -> jinja2.Environment:
     templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader([TEMPLATES, REPORT_TEMPLATES]),  # tables are drawn as in reports
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     templates.filters.update(when=when, day=day, iso=iso, tied=tied, cell=cell, words=words)
     templates.globals.update(
