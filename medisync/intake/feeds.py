@@ -1,0 +1,69 @@
+"""What a delivery says, table by table: the contract between formats (which make feeds) and staging (which reads them).
+
+A delivery consists of one or more feeds. A wide file such as the healthcare CSV is one feed that carries patients,
+admissions, conditions and prescriptions in each row; a set such as Synthea's is one feed for each of its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from medisync.intake.reasons import RowFault
+
+
+class Kind(StrEnum):
+    """The lake's tables that a row may speak of."""
+
+    PATIENTS = "patients"
+    ADMISSIONS = "admissions"
+    CONDITIONS = "conditions"
+    PRESCRIPTIONS = "prescriptions"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A row fault: ``condition`` is SQL over the feed's text columns and ``typed`` values, true for a faulty row."""
+
+    column: str
+    fault: RowFault
+    condition: str
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One table of text rows, and how it maps to the lake.
+
+    ``table`` is a temporary table or view of the delivery's cursor with ``row_number BIGINT`` (in its part, the first
+    row below the header is 1), ``row_hash UBIGINT`` over all columns of the part, and ``columns``, each VARCHAR,
+    trimmed, NULL when empty. All else is SQL over it:
+
+    - ``typed``: name (``v_...``, so that it never hides a column) -> expression over ``columns``.
+    - ``checks``, ``notices``: over ``columns`` and ``typed``.
+    - ``admission``, ``patient``, ``practitioner``: the text that makes two of them the same one; NULL where the row
+      does not tell. They are pseudonymised in staging and then gone.
+    - ``values``: for each kind the feed carries, the lake's column -> expression over ``columns`` and ``typed``.
+      Columns it leaves out stay as the lake has them; keys are not listed.
+    - ``deleted``: true for a row that says its record no longer exists.
+    - ``names``: the columns that hold people's names, for the check of file names.
+
+    Of rows with one key the last wins, by ``row_number``.
+    """
+
+    part: str
+    table: str
+    columns: tuple[str, ...]
+    typed: Mapping[str, str]
+    values: Mapping[Kind, Mapping[str, str]]
+    checks: tuple[Check, ...] = ()
+    notices: Mapping[str, str] = field(default_factory=dict)
+    admission: str | None = None
+    patient: str | None = None
+    practitioner: str | None = None
+    deleted: str | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def carries(self) -> tuple[Kind, ...]:
+        return tuple(self.values)
