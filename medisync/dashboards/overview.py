@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import functools
 import logging
-import re
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +13,13 @@ from pathlib import Path
 
 import jinja2
 
-from medisync.analyses.contract import Finding, Result
+from medisync.analyses.contract import Result
 from medisync.dashboards.parts import TEMPLATES, Part, slots
 from medisync.errors import MediSyncError
 from medisync.lake import Lake
 from medisync.reports.page import TEMPLATES as REPORT_TEMPLATES
 from medisync.reports.page import cell, words
+from medisync.reports.phrases import FINDING_WORDS, STATE_WORDS, day, iso, tied, when
 from medisync.runs import registry
 from medisync.runs.published import (
     DataState,
@@ -42,21 +42,6 @@ RETRY_SECONDS = 3.0
 
 ROWS_ON_A_TILE = 60
 """A longer table stands in the full report only."""
-
-STATE_WORDS = {
-    Freshness.CURRENT: "Current",
-    Freshness.UPDATING: "Updating",
-    Freshness.STALE: "Out of date",
-    Freshness.FAILED: "Failed",
-    Freshness.NEVER: "No run yet",
-}
-
-FINDING_WORDS = {
-    Finding.SIGNAL: "Beyond chance",
-    Finding.NOTHING: "Nothing beyond chance",
-    Finding.DESCRIPTION: "Description",
-    Finding.TOO_LITTLE: "Too little data to say",
-}
 
 
 @dataclass(frozen=True)
@@ -166,35 +151,6 @@ def parts(view: View, settings: Settings) -> list[Part]:
         Part(f"delivery-{line.delivery_id}", "deliveries", _render("delivery.html", line=line))
         for line in view.deliveries
     ]
-
-
-def when(moment: dt.datetime | None, zone: dt.tzinfo | None = None) -> str:
-    """A moment for people, such as ``7 Nov 2024, 10:15 CET``; UTC when it has no zone.
-
-    ``zone`` defaults to the machine's own.
-    """
-    if moment is None:
-        return "never"
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    local = aware.astimezone(zone)
-    return f"{day(local)}, {local:%H:%M %Z}".rstrip()
-
-
-def day(date: dt.date | None) -> str:
-    """A date for people, such as ``7 Nov 2024``."""
-    return "–" if date is None else f"{date.day} {date:%b %Y}"
-
-
-def tied(sentence: str) -> str:
-    """``sentence`` with what belongs to a number on its line: ``20 %``, ``p = 0.73``."""
-    return re.sub(r"(?<=\d) (?=%)| (?=[=<>] \d)|(?<= [=<>]) (?=\d)", "\N{NO-BREAK SPACE}", sentence)
-
-
-def iso(moment: dt.datetime | dt.date) -> str:
-    """The machine's form of a date or moment, for ``<time datetime>``."""
-    if isinstance(moment, dt.datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).isoformat(timespec="seconds")
-    return moment.isoformat()
 
 
 def _without_lake(settings: Settings) -> list[Published]:

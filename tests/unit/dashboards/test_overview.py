@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from medisync.analyses.contract import Figure, Finding, Result, Table
-from medisync.dashboards.overview import RETRY_SECONDS, Overview, View, day, parts, tied, when
+from medisync.dashboards.overview import RETRY_SECONDS, Overview, View, parts
 from medisync.errors import LakeVersionError
 from medisync.lake import Lake
+from medisync.reports.phrases import day, tied, when
 from medisync.runs.published import DataState, DeliveryLine, Freshness, Published
 from medisync.runs.record import RunRecord, RunStatus
 from medisync.settings import Settings
