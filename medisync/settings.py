@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     prefect_port: int = Field(4200, ge=1, le=65535, description="Port of the Prefect server and its UI.")
     pages_port: int = Field(8866, ge=1, le=65535, description="Port of the live pages (Voila).")
     lab_port: int = Field(8888, ge=1, le=65535, description="Port of JupyterLab.")
+    api_port: int = Field(8000, ge=1, le=65535, description="Port of the API, the login and the start page.")
 
     inbox_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the watcher looks into the inbox.")
     inbox_settle_seconds: float = Field(

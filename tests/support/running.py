@@ -32,13 +32,14 @@ def free_ports(number: int) -> list[int]:
 
 def trial_settings(folder: Path, **changes: Any) -> Settings:
     """Settings of a workspace below ``folder`` with ports of its own."""
-    prefect_port, pages_port, lab_port = free_ports(3)
+    prefect_port, pages_port, lab_port, api_port = free_ports(4)
     values = {
         "data": folder / "data",
         "reports": folder / "reports",
         "prefect_port": prefect_port,
         "pages_port": pages_port,
         "lab_port": lab_port,
+        "api_port": api_port,
         **changes,
     }
     return Settings(**values)
