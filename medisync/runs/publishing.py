@@ -36,6 +36,9 @@ LAKE_ROW_COLUMNS = {
 }
 """What a result may add to the typed tables; a question mark says that a value may be missing."""
 
+ROWS_AT_ONCE = 500
+"""Rows in one INSERT: row by row, a thousand of them take a second of CPU time instead of a tenth."""
+
 
 def check_lake_rows(result: Result) -> None:
     """Raise ValueError when a row of ``result.lake_rows`` does not fit its table in the lake."""
@@ -119,10 +122,12 @@ def _insert_rows(transaction: duckdb.DuckDBPyConnection, name: str, run_id: str,
     columns = LAKE_ROW_COLUMNS[name]
     positions = [table.columns.index(column) for column in columns]
     rows = [[run_id, *(row[position] for position in positions)] for row in table.rows]
-    if rows:
-        marks = ", ".join("?" for _ in range(len(columns) + 1))
-        transaction.executemany(
-            f"INSERT INTO lake.analytics.{name} (run_id, {', '.join(columns)}) VALUES ({marks})", rows
+    marks = f"({', '.join('?' for _ in range(len(columns) + 1))})"
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        transaction.execute(
+            f"INSERT INTO lake.analytics.{name} (run_id, {', '.join(columns)}) VALUES {', '.join([marks] * len(some))}",
+            [value for row in some for value in row],
         )
 
 
