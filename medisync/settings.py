@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -59,6 +60,19 @@ class Settings(BaseSettings):
     memory_limit_mb: int = Field(900, ge=100, description="Memory DuckDB may use in one process, in megabytes.")
     lock_seconds: float = Field(120.0, gt=0, description="How long a writer waits for the lake's write lock.")
 
+    mail_to: str = Field("", description="Addresses that get the daily report and confirmed surges; commas between.")
+    mail_from: str = Field("medisync@localhost", description="Sender of the mails.")
+    smtp_host: str = Field("", description="Mail server; without one no mail is sent.")
+    smtp_port: int = Field(25, ge=1, le=65535, description="Port of the mail server.")
+    smtp_security: Literal["none", "starttls", "tls"] = Field("none", description="How the mail server is spoken to.")
+    smtp_user: str = Field("", description="User at the mail server; none: no login.")
+    smtp_password_file: Path | None = Field(None, description="File with that user's password.")
+    smtp_ca_file: Path | None = Field(
+        None, description="Certificates to trust for the mail server; none: the system's."
+    )
+    webhooks: str = Field("", description="Web addresses that get the same messages as JSON; commas between.")
+    webhook_secret_file: Path | None = Field(None, description="File with the key that signs what webhooks get.")
+
     @property
     def inbox(self) -> Path:
         return self.data / "inbox"
@@ -80,6 +94,11 @@ class Settings(BaseSettings):
     def quarantine(self) -> Path:
         """Raw rejected rows, readable by the owner alone."""
         return self.data / "quarantine"
+
+    @property
+    def sources(self) -> Path:
+        """One TOML file for each source that needs one."""
+        return self.data / "sources"
 
     @property
     def lake(self) -> Path:
@@ -124,7 +143,7 @@ class Settings(BaseSettings):
 
     def make_folders(self) -> None:
         """Create the workspace's folders, for the owner alone."""
-        private = (self.data, self.inbox, self.processing, self.archive, self.refused, self.quarantine)
+        private = (self.data, self.inbox, self.processing, self.archive, self.refused, self.quarantine, self.sources)
         for folder in (*private, self.lake, self.keys, self.logs, self.run_state, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (*private[1:], self.lake, self.keys, self.logs, self.run_state):
@@ -151,4 +170,5 @@ def load_settings() -> Settings:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The environment variables that give a child process the same settings."""
-    return {PREFIX + name.upper(): str(getattr(settings, name)) for name in Settings.model_fields}
+    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
