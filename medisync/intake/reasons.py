@@ -19,6 +19,10 @@ class FileFault(StrEnum):
     MISSING_COLUMN = "MISSING_COLUMN"  # a known layout, but a column of it is missing
     DUPLICATE_COLUMN = "DUPLICATE_COLUMN"  # a column stands there twice
     MALFORMED = "MALFORMED"  # not a table: the text cannot be split into rows and columns
+    UNSAFE_ARCHIVE = "UNSAFE_ARCHIVE"  # a .zip with a path that climbs out, a link, or an archive inside
+    ENCRYPTED = "ENCRYPTED"  # locked with a password
+    TOO_LARGE = "TOO_LARGE"  # swells beyond measure, or too large for its format
+    MIXED_LAYOUTS = "MIXED_LAYOUTS"  # the files of one delivery are of different layouts
     TOO_MANY_FAULTS = "TOO_MANY_FAULTS"  # a larger share of faulty rows than the threshold
     UNPROCESSABLE = "UNPROCESSABLE"  # the database could not work with it, and no check foresaw why
 
@@ -44,6 +48,12 @@ class Notice(StrEnum):
     """Worth telling, nothing is withheld for it."""
 
     NEGATIVE_BILLING = "NEGATIVE_BILLING"
+    SKIPPED_FILES = "SKIPPED_FILES"  # files of a set that no layout knows, or that hold nothing we keep
+    SKIPPED_RESOURCES = "SKIPPED_RESOURCES"  # FHIR resources of other types
+    CODE_WITHOUT_NAME = "CODE_WITHOUT_NAME"  # a code stands where its name was not to be had
+    TRANSCODED = "TRANSCODED"  # files whose text was not UTF-8 and was converted
+    LINE_ENDS_MIXED = "LINE_ENDS_MIXED"  # files with line ends of two kinds
+    SPLIT_CELL = "SPLIT_CELL"  # an amount stood behind the insurer, in one cell
     EXTRA_COLUMNS = "EXTRA_COLUMNS"  # columns no mapping knows; they are never kept
 
 
