@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     pages_port: int = Field(8866, ge=1, le=65535, description="Port of the live pages (Voila).")
     lab_port: int = Field(8888, ge=1, le=65535, description="Port of JupyterLab.")
     api_port: int = Field(8000, ge=1, le=65535, description="Port of the API, the login and the start page.")
+    api_host: str = Field("127.0.0.1", min_length=1, description="Address the API listens on; see docs/operate.md.")
+    api_workers: int = Field(1, ge=1, le=64, description="Processes that serve the API.")
+    log_json: bool = Field(False, description="The API logs one JSON object a line instead of text.")
 
     inbox_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the watcher looks into the inbox.")
     inbox_settle_seconds: float = Field(

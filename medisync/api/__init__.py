@@ -1,0 +1,1 @@
+"""The HTTP door: results, history, runs and events for programs and browsers."""
