@@ -5,6 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 
 
+class Severity(StrEnum):
+    """What a fault leads to."""
+
+    REFUSES = "refuses"  # nothing of the delivery is loaded
+    QUARANTINES = "quarantines"  # the row is not loaded
+    TOLD = "told"  # nothing is withheld
+
+
 class FileFault(StrEnum):
     """Faults that refuse a delivery whole."""
 
@@ -25,6 +33,11 @@ class FileFault(StrEnum):
     MIXED_LAYOUTS = "MIXED_LAYOUTS"  # the files of one delivery are of different layouts
     TOO_MANY_FAULTS = "TOO_MANY_FAULTS"  # a larger share of faulty rows than the threshold
     UNPROCESSABLE = "UNPROCESSABLE"  # the database could not work with it, and no check foresaw why
+    MIXED_DATES = "MIXED_DATES"  # one column has dates with the day first and dates with the month first
+    AMBIGUOUS_DATES = "AMBIGUOUS_DATES"  # no date of a column tells whether day or month comes first
+    AGE_UNITS = "AGE_UNITS"  # ages that are months or days
+    AMOUNT_UNITS = "AMOUNT_UNITS"  # amounts in another unit than the source's own history; only where it says so
+    VOLUME_UNUSUAL = "VOLUME_UNUSUAL"  # far fewer or more rows than usual; only where the source says so
 
 
 class RowFault(StrEnum):
@@ -42,6 +55,7 @@ class RowFault(StrEnum):
     DISCHARGE_BEFORE_ADMISSION = "DISCHARGE_BEFORE_ADMISSION"
     DATE_IN_FUTURE = "DATE_IN_FUTURE"  # admitted or discharged after the day the file arrived
     DATE_TOO_EARLY = "DATE_TOO_EARLY"  # admitted before 1900
+    BIRTH_AFTER_ADMISSION = "BIRTH_AFTER_ADMISSION"  # admitted before the patient's day of birth
 
 
 class Notice(StrEnum):
@@ -55,6 +69,18 @@ class Notice(StrEnum):
     LINE_ENDS_MIXED = "LINE_ENDS_MIXED"  # files with line ends of two kinds
     SPLIT_CELL = "SPLIT_CELL"  # an amount stood behind the insurer, in one cell
     EXTRA_COLUMNS = "EXTRA_COLUMNS"  # columns no mapping knows; they are never kept
+    LONG_STAY = "LONG_STAY"  # stays of more than two years
+    EMPTY_COLUMN = "EMPTY_COLUMN"  # columns without a single value
+    MORE_MISSING = "MORE_MISSING"  # columns with many more empty values than the source's deliveries before
+    MANY_DUPLICATES = "MANY_DUPLICATES"  # many rows repeat another one's key
+    AMOUNT_UNITS = "AMOUNT_UNITS"  # amounts in another unit than the source's own history
+    VOLUME_UNUSUAL = "VOLUME_UNUSUAL"  # far fewer or more rows than the source usually sends
+
+
+def severities(code: str) -> tuple[Severity, ...]:
+    """What a fault with this reason code may lead to, the gravest first; none for an unknown code."""
+    kinds = ((FileFault, Severity.REFUSES), (RowFault, Severity.QUARANTINES), (Notice, Severity.TOLD))
+    return tuple(severity for kind, severity in kinds if code in {one.value for one in kind})
 
 
 OLDEST_AGE_YEARS = 120
@@ -68,3 +94,6 @@ LONGEST_VALUE = 1000
 
 POOLED_AGE_YEARS = 90
 """Ages of 90 and more are kept as 90: the HIPAA Safe Harbor rule, 45 CFR 164.514(b)(2)(i)(C)."""
+
+LONGEST_STAY_DAYS = 731
+"""Stays of two years and more exist, in psychiatry; beyond that they are worth a look."""
