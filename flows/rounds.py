@@ -8,10 +8,14 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 from prefect.runtime import flow_run
 
+from medisync.errors import MediSyncError
 from medisync.intake import DeliveryReport
 from medisync.lake import Lake
+from medisync.reports.bulletins import post_surges, utc_now
+from medisync.reports.sending import is_any_waiting
 from medisync.runs import story
 from medisync.runs.record import Outcome
 from medisync.runs.rounds import one_round
@@ -53,6 +57,7 @@ def run_round(
         ran = {outcome.record.analysis: outcome for outcome in (future.result() for future in waiting)}
     outcomes = [ran.get(one.analysis) or story.perform(lake(), one, request) for one in plans]
     _show_round(settings, outcomes)
+    _tell(settings, outcomes)
     return outcomes
 
 
@@ -76,6 +81,21 @@ def show_delivery(report: DeliveryReport) -> None:
         markdown=f"## Delivery {report.delivery_id}\n\n{report.sentence()}\n\n| | |\n|---|---|\n{lines}\n{faults}",
         description=report.sentence(),
     )
+
+
+def wake_sender(settings: Settings) -> None:
+    """Have the flow ``send`` look into the outbox when something lies there."""
+    if is_any_waiting(settings):
+        emit_event("medisync.message.waiting", resource={"prefect.resource.id": "medisync.outbox"})
+
+
+def _tell(settings: Settings, outcomes: list[Outcome]) -> None:
+    """Confirmed surges go to the outbox, and the flow ``send`` is woken; a round never waits for a mail server."""
+    try:
+        post_surges(settings, outcomes, utc_now())
+        wake_sender(settings)
+    except (MediSyncError, OSError) as error:  # wrong addresses, a full disk: the results stand
+        get_run_logger().error("Surges could not be posted: %s", error)
 
 
 def _show_round(settings: Settings, outcomes: list[Outcome]) -> None:

@@ -82,7 +82,7 @@ def test_notebooks_are_committed_without_outputs() -> None:
 
 def test_the_deployments_point_at_flows_that_exist() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-    assert {one["name"] for one in deployments} == {"deliver", "analyze", "refresh-cache", "clean-up"}
+    assert {one["name"] for one in deployments} >= {"deliver", "analyze", "refresh-cache", "clean-up"}
     for one in deployments:
         file, function = one["entrypoint"].split(":")
         assert re.search(rf"^def {function}\(", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -27,6 +28,14 @@ SETTING_ROWS = {
         if line.startswith("| `MEDISYNC_")
     )
 }
+
+
+def type_name(annotation: Any) -> str:
+    """A setting's type in words."""
+    if get_origin(annotation) is Literal:
+        *first, last = get_args(annotation)
+        return f"{', '.join(first)} or {last}"
+    return "file" if annotation == Path | None else TYPE_NAMES[annotation]
 
 
 def sections(page: str) -> dict[str, str]:
@@ -105,8 +114,8 @@ class TestSettings:
         shown = f"{default.relative_to(project_root()).as_posix()}/" if isinstance(default, Path) else str(default)
         assert field.description
         assert SETTING_ROWS[f"MEDISYNC_{name.upper()}"] == [
-            TYPE_NAMES[field.annotation],  # type: ignore[index]
-            f"`{shown}`",
+            type_name(field.annotation),
+            "nothing" if default in (None, "") else f"`{shown}`",
             field.description,
         ]
 
