@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
 from medisync.errors import DeliveryRefusedError, MediSyncError, UserError
-from medisync.intake import arrival, labels, merging, pseudonyms, reading, staging
+from medisync.intake import arrival, delimited, labels, merging, pseudonyms, reading, staging
 from medisync.intake.layouts import Layout, recognise
 from medisync.intake.merging import DeliveryMode
 from medisync.intake.reasons import FileFault, Notice
@@ -207,16 +207,17 @@ def _prepare(lake: Lake, cursor: duckdb.DuckDBPyConnection, work: _Work) -> stag
     settings = lake.settings
     file = reading.look_at(work.path)
     work.layout, positions, extra_columns = recognise(file)
-    reading.read_delimited(cursor, file, positions)
+    delimited.read_delimited(cursor, file, positions)
+    feeds = (work.layout.feed("", "raw"),)
     words = labels.words_of(work.path.name)
-    work.label = labels.label(work.path.name, staging.name_words(cursor, work.layout, words))
-    staging.check(cursor, work.layout, work.received_at)
-    first_look = staging.count_checked(cursor)
+    work.label = labels.label(work.path.name, staging.name_words(cursor, feeds, words))
+    staging.check(cursor, feeds, work.received_at)
+    first_look = staging.count_checked(cursor, feeds)
     work.counts = first_look
     if first_look.rows_read == 0:
         raise reading.refused(FileFault.NO_ROWS, "It has a header and no rows.")
     if first_look.quarantined:
-        staging.write_quarantine(cursor, work.layout, settings.quarantine / f"{work.delivery_id}.csv")
+        staging.write_quarantine(cursor, feeds, settings.quarantine / f"{work.delivery_id}.csv")
     if first_look.faulty_share > settings.quarantine_share:
         worst = cursor.execute(
             "SELECT column_name, reason, count(*), min(row_number) FROM faults GROUP BY ALL ORDER BY 3 DESC, 1 LIMIT 3"
@@ -231,8 +232,8 @@ def _prepare(lake: Lake, cursor: duckdb.DuckDBPyConnection, work: _Work) -> stag
             column=worst[0][0],
             hint=f"Every rejected row stands in data/quarantine/{work.delivery_id}.csv with its reason.",
         )
-    staging.stage(cursor, work.layout, work.source, pseudonyms.pseudonym_key(settings))
-    counts = staging.count(cursor, work.layout)
+    staging.stage(cursor, feeds, work.source, pseudonyms.pseudonym_key(settings))
+    counts = staging.count(cursor, feeds)
     if extra_columns:
         counts.notices[Notice.EXTRA_COLUMNS.value] = extra_columns
     return counts
@@ -255,7 +256,8 @@ def _commit(
         now = _now()
         _next_versions(transaction, merged.changed_tables, work.delivery_id, now)
         transaction.execute(
-            "INSERT INTO lake.clinical.quarantine SELECT ?, row_number, column_name, reason FROM faults",
+            "INSERT INTO lake.clinical.quarantine (delivery_id, part, row_number, column_name, reason) "
+            "SELECT ?, part, row_number, column_name, reason FROM faults",
             [work.delivery_id],
         )
         report = DeliveryReport(

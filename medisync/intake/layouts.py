@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from medisync.intake.feeds import Check, Feed, Kind
 from medisync.intake.reading import DelimitedFile, identifier, refused
-from medisync.intake.reasons import EARLIEST_ADMISSION, LONGEST_VALUE, OLDEST_AGE_YEARS, FileFault, RowFault
+from medisync.intake.reasons import EARLIEST_ADMISSION, OLDEST_AGE_YEARS, FileFault, RowFault
 
 RECOGNISED_SHARE = 0.5
 """A file with at least this share of a layout's columns is meant to be of that layout."""
 
 
 @dataclass(frozen=True)
-class Check:
-    """A row fault: ``condition`` is SQL over the table ``typed``, true for a faulty row."""
-
-    column: str
-    fault: RowFault
-    condition: str
-
-
-@dataclass(frozen=True)
 class Layout:
-    """One known layout of a delimited file.
-
-    ``typed`` are SQL expressions over the raw text columns, named ``v_...`` so that they never hide one; ``checks``,
-    ``notices`` and the keys read both. ``identity`` says what makes two admissions the same one, ``patient`` what
-    makes two patients the same one; both are pseudonymised and then gone. ``has_identity`` and ``has_patient`` are true
-    for rows, also faulty ones, of which these can be told. ``names`` are the columns with people's names.
-    """
+    """One known layout of a delimited file; ``feed`` says how a table of its text maps to the lake."""
 
     name: str
     columns: tuple[str, ...]
-    typed: dict[str, str]
-    checks: tuple[Check, ...]
-    notices: dict[str, str]
-    identity: str
-    has_identity: str
-    patient: str
-    has_patient: str
-    practitioner: str
-    names: tuple[str, ...]
+    feed: Callable[[str, str], Feed]  # (part, table)
 
 
 def _date(column: str) -> str:
@@ -71,89 +50,106 @@ def _site(column: str) -> str:
     return f"CASE WHEN {is_scrambled} THEN array_to_string({names}, ', ') ELSE rtrim({text}, ' ,') END"
 
 
-HEALTHCARE_CSV = Layout(
-    name="healthcare_csv",
-    columns=(
-        "Name",
-        "Age",
-        "Gender",
-        "Blood Type",
-        "Medical Condition",
-        "Date of Admission",
-        "Doctor",
-        "Hospital",
-        "Insurance Provider",
-        "Billing Amount",
-        "Room Number",
-        "Admission Type",
-        "Discharge Date",
-        "Medication",
-        "Test Results",
-    ),
-    typed={
-        "v_age": 'try_cast("Age" AS DOUBLE)',
-        "v_gender": f"CASE {_lower('Gender')} WHEN 'male' THEN 'male' WHEN 'm' THEN 'male' WHEN 'female' THEN 'female' "
-        f"WHEN 'f' THEN 'female' ELSE CASE WHEN \"Gender\" IS NULL THEN 'unknown' ELSE 'other' END END",
-        "v_blood_type": 'upper("Blood Type")',
-        "v_condition": '"Medical Condition"',
-        "v_admitted_at": _date("Date of Admission"),
-        "v_discharged_at": _date("Discharge Date"),
-        "v_site": _site("Hospital"),
-        "v_insurer": '"Insurance Provider"',
-        "v_billing": 'try_cast("Billing Amount" AS DOUBLE)',
-        "v_room": '"Room Number"',
-        "v_admission_type": '"Admission Type"',
-        "v_medication": '"Medication"',
-        "v_test_result": '"Test Results"',
-    },
-    checks=(
-        Check("Name", RowFault.MISSING_VALUE, '"Name" IS NULL'),
-        Check("Date of Admission", RowFault.MISSING_VALUE, '"Date of Admission" IS NULL'),
-        Check("Date of Admission", RowFault.BAD_DATE, '"Date of Admission" IS NOT NULL AND v_admitted_at IS NULL'),
-        Check("Discharge Date", RowFault.BAD_DATE, '"Discharge Date" IS NOT NULL AND v_discharged_at IS NULL'),
-        Check(
-            "Date of Admission", RowFault.DATE_IN_FUTURE, "v_admitted_at > getvariable('received_at') + INTERVAL 1 DAY"
-        ),
-        Check("Date of Admission", RowFault.DATE_TOO_EARLY, f"v_admitted_at < TIMESTAMP '{EARLIEST_ADMISSION}'"),
-        Check(
-            "Discharge Date", RowFault.DATE_IN_FUTURE, "v_discharged_at > getvariable('received_at') + INTERVAL 1 DAY"
-        ),
-        Check("Discharge Date", RowFault.DISCHARGE_BEFORE_ADMISSION, "v_discharged_at < v_admitted_at"),
-        Check(
-            "Age", RowFault.BAD_NUMBER, '"Age" IS NOT NULL AND (v_age IS NULL OR v_age <> floor(v_age) OR isnan(v_age))'
-        ),
-        Check("Age", RowFault.NEGATIVE_AGE, "v_age < 0"),
-        Check("Age", RowFault.IMPLAUSIBLE_AGE, f"v_age > {OLDEST_AGE_YEARS} AND NOT isnan(v_age)"),
-        Check(
-            "Billing Amount",
-            RowFault.BAD_NUMBER,
-            '"Billing Amount" IS NOT NULL AND (v_billing IS NULL OR NOT isfinite(v_billing) '
-            "OR abs(round(v_billing, 2)) >= 1e12)",
-        ),
-    ),
-    notices={"NEGATIVE_BILLING": "v_billing < 0"},
-    identity='concat_ws(chr(31), lower("Name"), strftime(v_admitted_at, \'%Y-%m-%dT%H:%M:%S\'), lower("Hospital"))',
-    has_identity='"Name" IS NOT NULL AND v_admitted_at IS NOT NULL',
-    # The file has no patient number. A name alone is shared by different people; a blood type does not change.
-    patient="concat_ws(chr(31), lower(\"Name\"), v_gender, coalesce(v_blood_type, ''))",
-    has_patient='"Name" IS NOT NULL',
-    practitioner='lower("Doctor")',
-    names=("Name", "Doctor"),
+COLUMNS = (
+    "Name",
+    "Age",
+    "Gender",
+    "Blood Type",
+    "Medical Condition",
+    "Date of Admission",
+    "Doctor",
+    "Hospital",
+    "Insurance Provider",
+    "Billing Amount",
+    "Room Number",
+    "Admission Type",
+    "Discharge Date",
+    "Medication",
+    "Test Results",
 )
 
 
-def text_checks(layout: Layout) -> tuple[Check, ...]:
-    """Checks of the text itself, the same for every column of every layout."""
-    return tuple(
-        check
-        for column in layout.columns
-        for check in (
-            Check(column, RowFault.CONTROL_CHARACTER, f"contains({identifier(column)}, chr(0))"),
-            Check(column, RowFault.VALUE_TOO_LONG, f"length({identifier(column)}) > {LONGEST_VALUE}"),
-        )
+def _healthcare_feed(part: str, table: str) -> Feed:
+    return Feed(
+        part=part,
+        table=table,
+        columns=COLUMNS,
+        typed={
+            "v_age": 'try_cast("Age" AS DOUBLE)',
+            "v_gender": f"CASE {_lower('Gender')} WHEN 'male' THEN 'male' WHEN 'm' THEN 'male' "
+            "WHEN 'female' THEN 'female' WHEN 'f' THEN 'female' "
+            "ELSE CASE WHEN \"Gender\" IS NULL THEN 'unknown' ELSE 'other' END END",
+            "v_blood_type": 'upper("Blood Type")',
+            "v_condition": '"Medical Condition"',
+            "v_admitted_at": _date("Date of Admission"),
+            "v_discharged_at": _date("Discharge Date"),
+            "v_site": _site("Hospital"),
+            "v_insurer": '"Insurance Provider"',
+            "v_billing": 'try_cast("Billing Amount" AS DOUBLE)',
+            "v_room": '"Room Number"',
+            "v_admission_type": '"Admission Type"',
+            "v_medication": '"Medication"',
+            "v_test_result": '"Test Results"',
+        },
+        checks=(
+            Check("Name", RowFault.MISSING_VALUE, '"Name" IS NULL'),
+            Check("Date of Admission", RowFault.MISSING_VALUE, '"Date of Admission" IS NULL'),
+            Check("Date of Admission", RowFault.BAD_DATE, '"Date of Admission" IS NOT NULL AND v_admitted_at IS NULL'),
+            Check("Discharge Date", RowFault.BAD_DATE, '"Discharge Date" IS NOT NULL AND v_discharged_at IS NULL'),
+            Check(
+                "Date of Admission",
+                RowFault.DATE_IN_FUTURE,
+                "v_admitted_at > getvariable('received_at') + INTERVAL 1 DAY",
+            ),
+            Check("Date of Admission", RowFault.DATE_TOO_EARLY, f"v_admitted_at < TIMESTAMP '{EARLIEST_ADMISSION}'"),
+            Check(
+                "Discharge Date",
+                RowFault.DATE_IN_FUTURE,
+                "v_discharged_at > getvariable('received_at') + INTERVAL 1 DAY",
+            ),
+            Check("Discharge Date", RowFault.DISCHARGE_BEFORE_ADMISSION, "v_discharged_at < v_admitted_at"),
+            Check(
+                "Age",
+                RowFault.BAD_NUMBER,
+                '"Age" IS NOT NULL AND (v_age IS NULL OR v_age <> floor(v_age) OR isnan(v_age))',
+            ),
+            Check("Age", RowFault.NEGATIVE_AGE, "v_age < 0"),
+            Check("Age", RowFault.IMPLAUSIBLE_AGE, f"v_age > {OLDEST_AGE_YEARS} AND NOT isnan(v_age)"),
+            Check(
+                "Billing Amount",
+                RowFault.BAD_NUMBER,
+                '"Billing Amount" IS NOT NULL AND (v_billing IS NULL OR NOT isfinite(v_billing) '
+                "OR abs(round(v_billing, 2)) >= 1e12)",
+            ),
+        ),
+        notices={"NEGATIVE_BILLING": "v_billing < 0"},
+        values={
+            Kind.PATIENTS: {"gender": "v_gender", "blood_type": "v_blood_type"},
+            Kind.ADMISSIONS: {
+                "site": "v_site",
+                "admission_type": "v_admission_type",
+                "admitted_at": "v_admitted_at",
+                "discharged_at": "v_discharged_at",
+                "age_years": "v_age",
+                "insurer": "v_insurer",
+                "billing_amount": "v_billing",
+                "room": "v_room",
+                "test_result": "v_test_result",
+            },
+            Kind.CONDITIONS: {"condition": "v_condition", "recorded_at": "v_admitted_at"},
+            Kind.PRESCRIPTIONS: {"medication": "v_medication", "prescribed_at": "v_admitted_at"},
+        },
+        admission='CASE WHEN "Name" IS NOT NULL AND v_admitted_at IS NOT NULL THEN concat_ws(chr(31), '
+        'lower("Name"), strftime(v_admitted_at, \'%Y-%m-%dT%H:%M:%S\'), lower("Hospital")) END',
+        # The file has no patient number. A name alone is shared by different people; a blood type does not change.
+        patient='CASE WHEN "Name" IS NOT NULL '
+        "THEN concat_ws(chr(31), lower(\"Name\"), v_gender, coalesce(v_blood_type, '')) END",
+        practitioner='lower("Doctor")',
+        names=("Name", "Doctor"),
     )
 
 
+HEALTHCARE_CSV = Layout(name="healthcare_csv", columns=COLUMNS, feed=_healthcare_feed)
 LAYOUTS: tuple[Layout, ...] = (HEALTHCARE_CSV,)
 
 

@@ -1,7 +1,7 @@
 """From text to checked, de-identified rows, still outside the lake.
 
-All of it happens in temporary tables of one DuckDB cursor: ``raw`` (text) -> ``typed`` (values beside the text they
-came from) -> ``faults`` (row, column, reason) and the four ``staged_*`` tables in the lake's own columns.
+All of it happens in temporary tables of one DuckDB cursor: each feed's text -> ``typed_<number>`` (values beside the
+text they came from) -> ``faults`` (part, row, column, reason) and the four ``staged_*`` tables in the lake's columns.
 """
 
 from __future__ import annotations
@@ -12,31 +12,43 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medisync.intake import pseudonyms
-from medisync.intake.layouts import Layout, text_checks
+from medisync.intake import delimited, pseudonyms
+from medisync.intake.feeds import Check, Feed, Kind
 from medisync.intake.reading import identifier
-from medisync.intake.reasons import POOLED_AGE_YEARS
+from medisync.intake.reasons import LONGEST_VALUE, POOLED_AGE_YEARS, RowFault
 
 if TYPE_CHECKING:
     import datetime as dt
 
     import duckdb
 
-WORKING_TABLES = (
-    "raw",
-    "typed",
-    "malformed",
-    "malformed_lines",
-    "malformed_scan",
-    "blank",
-    "faults",
-    "keyed",
-    "spared",
-    "staged_admissions",
-    "staged_patients",
-    "staged_conditions",
-    "staged_prescriptions",
-)
+LAKE_COLUMNS: dict[Kind, dict[str, str]] = {
+    Kind.PATIENTS: {"gender": "VARCHAR", "birth_year": "SMALLINT", "blood_type": "VARCHAR"},
+    Kind.ADMISSIONS: {
+        "site": "VARCHAR",
+        "admission_type": "VARCHAR",
+        "admitted_at": "TIMESTAMP",
+        "discharged_at": "TIMESTAMP",
+        "age_years": "SMALLINT",
+        "insurer": "VARCHAR",
+        "billing_amount": "DECIMAL(14, 2)",
+        "room": "VARCHAR",
+        "test_result": "VARCHAR",
+    },
+    Kind.CONDITIONS: {
+        "condition": "VARCHAR",
+        "code": "VARCHAR",
+        "code_system": "VARCHAR",
+        "recorded_at": "TIMESTAMP",
+    },
+    Kind.PRESCRIPTIONS: {
+        "medication": "VARCHAR",
+        "code": "VARCHAR",
+        "code_system": "VARCHAR",
+        "prescribed_at": "TIMESTAMP",
+    },
+}
+"""What a feed may fill of the lake's tables, and its type; keys, source and delivery come by themselves."""
 
 
 @dataclass(frozen=True)
@@ -57,105 +69,131 @@ class StagingCounts:
         return self.quarantined / self.rows_read if self.rows_read else 0.0
 
 
-def check(cursor: duckdb.DuckDBPyConnection, layout: Layout, received_at: dt.datetime) -> None:
-    """Make ``typed`` and ``faults`` from ``raw``."""
+def check(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], received_at: dt.datetime) -> None:
+    """Make ``faults(part, row_number, column_name, reason)`` and, for each feed, its table ``typed_<number>``."""
     cursor.execute("SET VARIABLE received_at = ?::TIMESTAMP", [received_at])
-    expressions = ", ".join(f"{sql} AS {name}" for name, sql in layout.typed.items())
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE typed AS SELECT *, {expressions} FROM raw")
-    checks = " UNION ALL ".join(
-        f"SELECT row_number, '{one.column}' AS column_name, '{one.fault.value}' AS reason FROM typed "
-        f"WHERE {one.condition}"
-        for one in (*layout.checks, *text_checks(layout))
-    )
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE faults AS {checks} "
-        "UNION ALL SELECT row_number, column_name, reason FROM malformed"
+    delimited.prepare(cursor)
+    cursor.execute("CREATE OR REPLACE TEMP TABLE faults AS SELECT part, row_number, column_name, reason FROM malformed")
+    for number, feed in enumerate(feeds):
+        expressions = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE typed_{number} AS SELECT *{expressions} FROM {feed.table}")
+        checks = " UNION ALL ".join(
+            f"SELECT {text(feed.part)} AS part, row_number, {text(one.column)} AS column_name, "
+            f"'{one.fault.value}' AS reason FROM typed_{number} WHERE {one.condition}"
+            for one in (*feed.checks, *_text_checks(feed))
+        )
+        cursor.execute(f"INSERT INTO faults {checks}")
+
+
+def _text_checks(feed: Feed) -> tuple[Check, ...]:
+    """Checks of the text itself, the same for every column of every feed."""
+    return tuple(
+        check
+        for column in feed.columns
+        for check in (
+            Check(column, RowFault.CONTROL_CHARACTER, f"contains({identifier(column)}, chr(0))"),
+            Check(column, RowFault.VALUE_TOO_LONG, f"length({identifier(column)}) > {LONGEST_VALUE}"),
+        )
     )
 
 
-def stage(cursor: duckdb.DuckDBPyConnection, layout: Layout, source: str, key: bytes) -> None:
-    """Make the ``staged_*`` tables from the rows of ``typed`` without a fault; of rows with one key the last wins.
+def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], source: str, key: bytes) -> None:
+    """Make the ``staged_*`` tables from the rows without a fault; of rows with one key the last wins.
 
     ``spared(admission_key, patient_key)`` are those of the faulty rows, as far as they can be told: the delivery does
     contain these admissions, so they are not to be deleted as absent. Direct identifiers end here: what is staged
     holds pseudonyms only.
     """
+    cursor.execute("SET VARIABLE source = ?", [source])
     pseudonyms.install(cursor, key)
-    good = "WHERE row_number NOT IN (SELECT row_number FROM faults)" if _any(cursor, "faults") else ""
     try:
-        # An admission belongs to its source; a patient and a practitioner may be known to several.
+        for number, feed in enumerate(feeds):
+            good = f"WHERE NOT {_is_faulty(feed)}" if _any(cursor, "faults") else ""
+            values = "".join(
+                f", ({feed.values.get(kind, {}).get(column, 'NULL')})::{type_name} AS {_staged_name(kind, column)}"
+                for kind, columns in LAKE_COLUMNS.items()
+                for column, type_name in columns.items()
+            )
+            cursor.execute(
+                f"CREATE OR REPLACE TEMP TABLE keyed_{number} AS SELECT {number} AS feed, row_number, row_hash, "
+                f"{_keys(feed)}{values} FROM typed_{number} {good}"
+            )
         cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE keyed AS SELECT *, "
-            f"pseudonym(concat_ws(chr(31), 'admission', ?, {layout.identity})) AS admission_key FROM typed {good}",
-            [source],
-        )
-        cursor.execute(
-            f"""
-            CREATE OR REPLACE TEMP TABLE staged_admissions AS
-            SELECT admission_key, pseudonym('patient' || chr(31) || {layout.patient}) AS patient_key, v_site AS site,
-                   v_admission_type AS admission_type, v_admitted_at AS admitted_at,
-                   v_discharged_at AS discharged_at,
-                   CASE WHEN v_age > {POOLED_AGE_YEARS} THEN {POOLED_AGE_YEARS} ELSE v_age END::SMALLINT AS age_years,
-                   v_insurer AS insurer, v_billing::DECIMAL(14, 2) AS billing_amount,
-                   pseudonym('practitioner' || chr(31) || {layout.practitioner}) AS practitioner_key,
-                   v_room AS room, v_test_result AS test_result, v_gender AS gender, v_blood_type AS blood_type,
-                   v_condition AS condition, v_medication AS medication
-            FROM keyed QUALIFY row_number = max(row_number) OVER (PARTITION BY admission_key)
-            """
-        )
-        cursor.execute(
-            f"""
-            CREATE OR REPLACE TEMP TABLE spared AS
-            SELECT DISTINCT
-                   CASE WHEN {layout.has_identity} THEN pseudonym(concat_ws(chr(31), 'admission', ?, {layout.identity}))
-                   END AS admission_key,
-                   CASE WHEN {layout.has_patient} AND NOT coalesce({layout.has_identity}, false)
-                        THEN pseudonym('patient' || chr(31) || {layout.patient}) END AS patient_key
-            FROM typed WHERE row_number IN (SELECT row_number FROM faults)
-            """,
-            [source],
+            "CREATE OR REPLACE TEMP TABLE spared AS "
+            + " UNION ".join(
+                "SELECT admission_key, CASE WHEN admission_key IS NULL THEN patient_key END AS patient_key "
+                f"FROM (SELECT {_keys(feed)} FROM typed_{number} WHERE {_is_faulty(feed)})"
+                for number, feed in enumerate(feeds)
+            )
         )
     finally:
         pseudonyms.forget(cursor)
     cursor.execute(
-        "CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT patient_key, any_value(gender) AS gender, "
-        "NULL::SMALLINT AS birth_year, any_value(blood_type) AS blood_type FROM staged_admissions GROUP BY patient_key"
+        f"CREATE OR REPLACE TEMP TABLE last_rows AS "
+        f"SELECT * REPLACE (CASE WHEN age_years > {POOLED_AGE_YEARS} THEN {POOLED_AGE_YEARS} ELSE age_years END "
+        f"AS age_years) FROM ({_all_keyed(feeds)}) "
+        "QUALIFY row_number() OVER (PARTITION BY admission_key ORDER BY feed DESC, row_number DESC) = 1"
     )
+    admissions = ", ".join(("admission_key", "patient_key", "practitioner_key", *LAKE_COLUMNS[Kind.ADMISSIONS]))
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE staged_admissions AS SELECT {admissions} FROM last_rows")
+    patients = ", ".join(f"any_value({name}) AS {name}" for name in LAKE_COLUMNS[Kind.PATIENTS])
     cursor.execute(
-        "CREATE OR REPLACE TEMP TABLE staged_conditions AS SELECT admission_key, patient_key, condition, "
-        "NULL::VARCHAR AS code, NULL::VARCHAR AS code_system, admitted_at AS recorded_at "
-        "FROM staged_admissions WHERE condition IS NOT NULL"
+        f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT patient_key, {patients} "
+        "FROM last_rows GROUP BY patient_key"
     )
-    cursor.execute(
-        "CREATE OR REPLACE TEMP TABLE staged_prescriptions AS SELECT admission_key, patient_key, medication, "
-        "NULL::VARCHAR AS code, NULL::VARCHAR AS code_system, admitted_at AS prescribed_at "
-        "FROM staged_admissions WHERE medication IS NOT NULL"
-    )
-    for column in ("gender", "blood_type", "condition", "medication"):
-        cursor.execute(f"ALTER TABLE temp.staged_admissions DROP COLUMN {column}")
+    for kind, what in ((Kind.CONDITIONS, "condition"), (Kind.PRESCRIPTIONS, "medication")):
+        columns = ", ".join(f"{kind}_{name} AS {name}" for name in LAKE_COLUMNS[kind])
+        cursor.execute(
+            f"CREATE OR REPLACE TEMP TABLE staged_{kind} AS SELECT admission_key, patient_key, {columns} "
+            f"FROM last_rows WHERE {kind}_{what} IS NOT NULL"
+        )
 
 
-def count_checked(cursor: duckdb.DuckDBPyConnection) -> StagingCounts:
+def _keys(feed: Feed) -> str:
+    """A row's pseudonyms. An admission belongs to its source; a patient or practitioner may be known to several."""
+    admission = f"pseudonym(concat_ws(chr(31), 'admission', getvariable('source'), {feed.admission}))"
+    return (
+        f"CASE WHEN ({feed.admission or 'NULL'}) IS NOT NULL THEN {admission} END AS admission_key, "
+        f"pseudonym('patient' || chr(31) || ({feed.patient or 'NULL'})) AS patient_key, "
+        f"pseudonym('practitioner' || chr(31) || ({feed.practitioner or 'NULL'})) AS practitioner_key"
+    )
+
+
+def _is_faulty(feed: Feed) -> str:
+    return f"row_number IN (SELECT row_number FROM faults WHERE part = {text(feed.part)})"
+
+
+def _staged_name(kind: Kind, column: str) -> str:
+    return f"{kind}_{column}" if kind in (Kind.CONDITIONS, Kind.PRESCRIPTIONS) else column
+
+
+def _all_keyed(feeds: tuple[Feed, ...]) -> str:
+    return " UNION ALL ".join(f"FROM keyed_{number}" for number in range(len(feeds)))
+
+
+def count_checked(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> StagingCounts:
     """Counts over what was read and checked."""
-    read = _number(cursor, "SELECT (SELECT count(*) FROM raw) + (SELECT count(*) FROM malformed)")
-    quarantined = _number(cursor, "SELECT count(DISTINCT row_number) FROM faults")
+    read = sum(_number(cursor, f"SELECT count(*) FROM {feed.table}") for feed in feeds)
+    malformed = _number(cursor, "SELECT count(*) FROM malformed")
+    quarantined = _number(cursor, "SELECT count(DISTINCT (part, row_number)) FROM faults")
     faults = dict(cursor.execute("SELECT reason, count(*) FROM faults GROUP BY reason ORDER BY reason").fetchall())
-    return StagingCounts(read, quarantined, 0, 0, faults)
+    return StagingCounts(read + malformed, quarantined, 0, 0, faults)
 
 
-def count(cursor: duckdb.DuckDBPyConnection, layout: Layout) -> StagingCounts:
+def count(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> StagingCounts:
     """Counts over what was read, checked and staged."""
-    checked = count_checked(cursor)
+    checked = count_checked(cursor, feeds)
     row = cursor.execute(
         "SELECT count(*), count(DISTINCT (admission_key, row_hash)), count(DISTINCT admission_key), "
-        "min(v_admitted_at)::DATE, max(v_admitted_at)::DATE FROM keyed"
+        f"min(admitted_at)::DATE, max(admitted_at)::DATE FROM ({_all_keyed(feeds)})"
     ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
-    notices = {
-        name: number
-        for name, condition in layout.notices.items()
-        if (number := _number(cursor, f"SELECT count(*) FROM keyed WHERE {condition}"))
-    }
+    notices: dict[str, int] = {}
+    for number, feed in enumerate(feeds):
+        for name, condition in feed.notices.items():
+            noticed = f"SELECT count(*) FROM typed_{number} WHERE ({condition}) AND NOT {_is_faulty(feed)}"
+            if rows := _number(cursor, noticed):
+                notices[name] = notices.get(name, 0) + rows
     kept, distinct_rows, distinct_keys, first, last = row
     return replace(
         checked,
@@ -167,27 +205,34 @@ def count(cursor: duckdb.DuckDBPyConnection, layout: Layout) -> StagingCounts:
     )
 
 
-def write_quarantine(cursor: duckdb.DuckDBPyConnection, layout: Layout, path: Path) -> None:
-    """The raw rejected rows with their reasons, for the owner alone; the only place that keeps them."""
-    columns = ", ".join(f"typed.{identifier(name)}" for name in layout.columns)
-    rows = cursor.execute(
-        f"SELECT faults.row_number, faults.column_name, faults.reason, malformed.line, {columns} FROM faults "
-        "LEFT JOIN typed USING (row_number) LEFT JOIN malformed USING (row_number) ORDER BY 1, 2, 3"
-    )
+def write_quarantine(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], path: Path) -> None:
+    """The raw rejected rows with their reasons, for the owner alone; the only place that keeps them.
+
+    Of several feeds each has a header of its own, and the part's name stands before each row.
+    """
+    lead = ["part"] if len(feeds) > 1 else []
     draft = path.with_suffix(".draft")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["row", "column", "reason", "malformed line", *layout.columns])
-        while chunk := rows.fetchmany(1000):
-            writer.writerows(chunk)
+        for number, feed in enumerate(feeds):
+            columns = ", ".join(f"typed.{identifier(name)}" for name in feed.columns)
+            rows = cursor.execute(
+                f"SELECT {'faults.part, ' if lead else ''}faults.row_number, faults.column_name, faults.reason, "
+                f"malformed.line, {columns} FROM faults LEFT JOIN typed_{number} AS typed USING (row_number) "
+                f"LEFT JOIN malformed USING (part, row_number) WHERE faults.part = {text(feed.part)} "
+                "ORDER BY faults.row_number, faults.column_name, faults.reason"
+            )
+            writer.writerow([*lead, "row", "column", "reason", "malformed line", *feed.columns])
+            while chunk := rows.fetchmany(1000):
+                writer.writerows(chunk)
     draft.replace(path)
 
 
-def name_words(cursor: duckdb.DuckDBPyConnection, layout: Layout, words: list[str]) -> set[str]:
-    """Those of ``words`` (lower case) that are a part of a person's name in ``raw``, or first and last name in one."""
-    if not words:
+def name_words(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], words: list[str]) -> set[str]:
+    """Those of ``words`` (lower case) that are a part of a person's name in the feeds, or first and last name."""
+    columns = [f"SELECT DISTINCT {identifier(name)} AS name FROM {feed.table}" for feed in feeds for name in feed.names]
+    if not words or not columns:
         return set()
-    columns = [f"SELECT DISTINCT {identifier(name)} AS name FROM raw" for name in layout.names]
     found = cursor.execute(
         "WITH names AS (" + " UNION ".join(columns) + "), "
         "split AS (SELECT DISTINCT regexp_extract_all(lower(nfc_normalize(name)), '\\pL+') AS parts FROM names), "
@@ -203,8 +248,14 @@ def name_words(cursor: duckdb.DuckDBPyConnection, layout: Layout, words: list[st
 
 def clear(cursor: duckdb.DuckDBPyConnection) -> None:
     """Drop every working table, and with them the names."""
-    drops = "; ".join(f"DROP TABLE IF EXISTS temp.{table}" for table in WORKING_TABLES)
+    tables = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE temporary").fetchall()
+    drops = "; ".join(f"DROP TABLE IF EXISTS temp.{identifier(table)}" for (table,) in tables)
     cursor.execute(f"BEGIN; {drops}; COMMIT")  # one transaction, since each attaches to the lake, too
+
+
+def text(value: str) -> str:
+    """``value`` as an SQL string."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _any(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:

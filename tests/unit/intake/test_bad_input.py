@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
+import importlib
 import logging
 import os
 import secrets
@@ -393,21 +395,20 @@ def test_a_claimed_file_that_disappears_before_it_is_read_is_refused(lake: Lake)
     _assert_refused(intake.deliver(lake, delivery_id), "DISAPPEARED")
 
 
-@pytest.mark.parametrize("step", ["look_at", "read_delimited"])
+@pytest.mark.parametrize("step", [("reading", "look_at"), ("delimited", "read_delimited")])
 def test_a_file_that_disappears_while_it_is_read_is_refused(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[str, str]
 ) -> None:
     """The file is really removed between two of our reads of it."""
-    from medisync.intake import reading
-
-    real = getattr(reading, step)
+    module = importlib.import_module(f"medisync.intake.{step[0]}")
+    real = getattr(module, step[1])
 
     def after_removal(*arguments: object) -> object:
         for path in lake.settings.processing.glob("*/file/*"):
             path.unlink()
         return real(*arguments)
 
-    monkeypatch.setattr(reading, step, after_removal)
+    monkeypatch.setattr(module, step[1], after_removal)
     file = tmp_path / "data.csv"
     file.write_bytes(_text(*_lines(0, 5)))
     _assert_refused(intake.ingest(lake, file), "DISAPPEARED")
@@ -436,12 +437,15 @@ def test_an_error_no_check_foresaw_refuses_without_a_value(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """DuckDB's own message quotes the value: with a check taken away, its conversion error must not come through."""
-    from medisync.intake import delivery, layouts, reading
+    from medisync.intake import delivery, feeds, layouts, reading
 
     layout = layouts.HEALTHCARE_CSV
-    unchecked = type(layout)(
-        **{**layout.__dict__, "typed": {**layout.typed, "v_room": 'CAST("Room Number" AS INTEGER)::VARCHAR'}}
-    )
+
+    def feed(part: str, table: str) -> feeds.Feed:
+        real = layout.feed(part, table)
+        return dataclasses.replace(real, typed={**real.typed, "v_room": 'CAST("Room Number" AS INTEGER)::VARCHAR'})
+
+    unchecked = dataclasses.replace(layout, feed=feed)
 
     def recognise(file: reading.DelimitedFile) -> tuple[layouts.Layout, dict[str, int], int]:
         _, positions, extra = layouts.recognise(file)
