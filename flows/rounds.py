@@ -16,7 +16,7 @@ from medisync.intake import DeliveryReport
 from medisync.lake import Lake
 from medisync.reports.bulletins import post_surges, utc_now
 from medisync.reports.sending import is_any_waiting
-from medisync.runs import story
+from medisync.runs import recall, story
 from medisync.runs.record import Outcome
 from medisync.runs.rounds import one_round
 from medisync.settings import Settings, load_settings
@@ -56,6 +56,7 @@ def run_round(
         waiting = [run_analysis.submit(one.analysis, one, request) for one in plans if one.answered_by is None]
         ran = {outcome.record.analysis: outcome for outcome in (future.result() for future in waiting)}
     outcomes = [ran.get(one.analysis) or story.perform(lake(), one, request) for one in plans]
+    recall.note(lake())
     _show_round(settings, outcomes)
     _tell(settings, outcomes)
     return outcomes

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from medisync import __version__
-from medisync.cli.output import Console, parse_parameters
+from medisync.cli import report, run
+from medisync.cli.output import Console
 from medisync.errors import MediSyncError
 from medisync.settings import Settings, load_settings
 
@@ -107,42 +108,7 @@ def ingest(
         raise typer.Exit(8)
 
 
-@app.command()
-def run(
-    analyses: Annotated[list[str] | None, typer.Argument(help="Names; all when none is given.")] = None,
-    parameter: Annotated[
-        list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be repeated.")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Run also what has not changed.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run analyses and publish their results; what has not changed is answered without running."""
-    from medisync.lake import Lake
-    from medisync.runs import story
-    from medisync.runs.record import Outcome, RunStatus
-    from medisync.runs.rounds import one_round
-
-    settings = load_settings()
-    console = Console(quiet=as_json)
-
-    def tell(outcome: Outcome) -> None:
-        if as_json:
-            console.data(outcome.as_json())
-        else:
-            console.outcome(outcome)
-
-    parameters = parse_parameters(parameter or [])
-    with console.working("Running the analyses"), one_round(settings):
-        outcomes = story.run(
-            Lake(settings),
-            analyses,
-            parameters=parameters,
-            force=force,
-            request=story.Request(trigger="command line", requested_by=_user()),
-            on_outcome=tell,
-        )
-    if any(outcome.record.status is RunStatus.FAILED for outcome in outcomes):
-        raise typer.Exit(11)
+app.command()(run.run)
 
 
 @app.command()
@@ -204,13 +170,7 @@ def settings(as_json: AsJson = False) -> None:
             typer.echo(f"{name}={value}")
 
 
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no name for this user id
-        return "unknown"
+app.command()(report.report)
 
 
 def main() -> None:

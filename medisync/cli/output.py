@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import rich.console
 import typer
 
 from medisync.errors import ParameterError
 
 if TYPE_CHECKING:
-    from medisync.runs.record import Outcome
+    import rich.console
 
 
 class Console:
@@ -21,37 +21,46 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._out = rich.console.Console(highlight=False, soft_wrap=True, markup=False)
+        self._progress: rich.console.Console | None = None
 
     def say(self, text: str) -> None:
-        if not self._quiet:
-            self._out.print(text)
+        """One line; above the spinner, while there is one."""
+        if self._quiet:
+            return
+        if self._progress is not None:
+            self._progress.print(text)
+        else:
+            typer.echo(text)
 
     def data(self, value: Any) -> None:
         """One JSON value on one line."""
         typer.echo(json.dumps(value, default=str))
 
-    def outcome(self, outcome: Outcome) -> None:
-        """One analysis of a round."""
-        record = outcome.record
-        if record.error_message:
-            self.say(f"✗ {record.analysis} failed [{record.error_code}]: {record.error_message}")
+    def answer(self, outcome: Mapping[str, Any]) -> None:
+        """One analysis of a round, as ``Outcome.as_json`` gives it."""
+        if outcome["error"]:
+            self.say(f"✗ {outcome['analysis']} failed [{outcome['error_code']}]: {outcome['error']}")
             return
-        how = "unchanged" if outcome.skipped else f"{record.seconds:.1f} s"
-        self.say(f"✓ {record.analysis} ({how}): {record.headline}")
+        how = "unchanged" if outcome["skipped"] else f"{outcome['seconds']:.1f} s"
+        self.say(f"✓ {outcome['analysis']} ({how}): {outcome['headline']}")
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
         """A spinner with elapsed time while something long goes on; only on a terminal."""
-        if self._quiet or not self._out.is_terminal:
+        if self._quiet or not sys.stdout.isatty():
             yield
             return
+        import rich.console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        with Progress(*columns, console=self._out, transient=True) as progress:
-            progress.add_task(what, total=None)
-            yield
+        self._progress = rich.console.Console(highlight=False, soft_wrap=True, markup=False)
+        try:
+            with Progress(*columns, console=self._progress, transient=True) as progress:
+                progress.add_task(what, total=None)
+                yield
+        finally:
+            self._progress = None
 
 
 def parse_parameters(pairs: list[str]) -> dict[str, Any]:

@@ -6,10 +6,12 @@ A change in one statistic then reruns only the analyses that use it. Modules loa
 from __future__ import annotations
 
 import ast
-import functools
-import hashlib
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from medisync.runs.filefacts import facts_of, hash_of_contents, imports_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 SCIENCE = ("analyses", "stats", "lake")
@@ -18,6 +20,37 @@ SCIENCE = ("analyses", "stats", "lake")
 ALWAYS = ("medisync.lake", "medisync.analyses.contract")
 """What every notebook uses through ``ms.open_snapshot`` and ``ms.publish``."""
 
+BESIDE = "beside/"
+"""Begins the label of a helper module in the notebook's folder."""
+
+
+@dataclass(frozen=True)
+class Closure:
+    """The code a notebook uses. ``files`` and ``hashes`` go by label: ``medisync/stats/ears.py``, ``beside/helper.py``.
+
+    ``imported`` are the top-level names of other packages that this code imports.
+    """
+
+    files: dict[str, Path]
+    hashes: dict[str, str]
+    imported: tuple[str, ...]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over labels and contents: the same wherever the files lie."""
+        return hash_of_contents(self.hashes)
+
+
+def closure_of(code: str, folder: Path, *, analysis: str) -> Closure:
+    """The code of a notebook in ``folder`` whose cells hold ``code``."""
+    files = source_files(code, folder, analysis=analysis)
+    labels = {_label(file, folder): file for file in files}
+    facts = {label: facts_of(file, _package_of(file, folder)) for label, file in labels.items()}
+    names = {name for one in facts.values() for name in one.imports} | set(_names_of(code) or ())
+    own = {PACKAGE.name, *(file.relative_to(folder).parts[0].removesuffix(".py") for file in _beside(files))}
+    others = {name.split(".")[0] for name in names} - own - sys.stdlib_module_names - {""}
+    return Closure(labels, {label: one.content_hash for label, one in facts.items()}, tuple(sorted(others)))
+
 
 def source_files(code: str, folder: Path, *, analysis: str) -> list[Path]:
     """The files that notebook code ``code``, which lies in ``folder``, and the module of ``analysis`` import, at
@@ -25,9 +58,8 @@ def source_files(code: str, folder: Path, *, analysis: str) -> list[Path]:
 
     Code that cannot be parsed may import anything, so it depends on all of them.
     """
-    try:
-        names = {name for name, _ in _imports(ast.parse(_without_magics(code)), package="")}
-    except SyntaxError:
+    names = _names_of(code)
+    if names is None:
         every = [path for name in SCIENCE for path in (PACKAGE / name).rglob("*") if path.suffix in (".py", ".sql")]
         return sorted([*every, *folder.glob("*.py")])
     found: set[Path] = set()
@@ -36,17 +68,32 @@ def source_files(code: str, folder: Path, *, analysis: str) -> list[Path]:
         for path in _files_of(waiting.pop(), folder):
             if path not in found:
                 found.add(path)
-                waiting.extend(_imported_by(path, folder))
-    beside = {sql for path in found for sql in path.parent.glob("*.sql") if path.is_relative_to(PACKAGE)}
-    return sorted(found | beside)
+                waiting.extend(facts_of(path, _package_of(path, folder)).imports)
+    folders = {path.parent for path in found if path.is_relative_to(PACKAGE)}
+    return sorted(found | {sql for one in folders for sql in one.glob("*.sql")})
 
 
-def hash_of_files(files: Iterable[Path]) -> str:
-    """SHA-256 over names and contents."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}\0{_content_hash(file, *_mark(file))}\0".encode())
-    return digest.hexdigest()
+def _beside(files: list[Path]) -> list[Path]:
+    return [file for file in files if not file.is_relative_to(PACKAGE)]
+
+
+def _label(file: Path, folder: Path) -> str:
+    if file.is_relative_to(PACKAGE):
+        return file.relative_to(PACKAGE.parent).as_posix()
+    return f"{BESIDE}{file.relative_to(folder).as_posix()}"
+
+
+def _package_of(file: Path, folder: Path) -> str:
+    root = PACKAGE.parent if file.is_relative_to(PACKAGE) else folder
+    return ".".join(file.relative_to(root).parent.parts)
+
+
+def _names_of(code: str) -> list[str] | None:
+    """The names notebook code imports; None when it cannot be parsed."""
+    try:
+        return list(dict.fromkeys(imports_of(ast.parse(without_magics(code)), package="")))
+    except SyntaxError:
+        return None
 
 
 def _files_of(name: str, folder: Path) -> Iterator[Path]:
@@ -68,50 +115,6 @@ def _files_of(name: str, folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _imported_by(path: Path, folder: Path) -> tuple[str, ...]:
-    root = PACKAGE.parent if path.is_relative_to(PACKAGE) else folder
-    package = ".".join(path.relative_to(root).parent.parts)
-    return _imports_of_file(path, package, *_mark(path))
-
-
-@functools.lru_cache(maxsize=1024)
-def _imports_of_file(path: Path, package: str, _modified: int, _size: int) -> tuple[str, ...]:
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError):
-        return ()  # it cannot be imported either; its content still counts
-    return tuple(name for name, _ in _imports(tree, package))
-
-
-@functools.lru_cache(maxsize=1024)
-def _content_hash(path: Path, _modified: int, _size: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _mark(path: Path) -> tuple[int, int]:
-    """What changes with a file's content."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
-
-
-def _imports(tree: ast.AST, package: str) -> Iterator[tuple[str, int]]:
-    """Every name ``tree`` imports, also inside functions, with its line; not those for type checkers only."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node.lineno
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:
-                yield f"{base}.{alias.name}", node.lineno
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for other in node.orelse:
-                yield from _imports(other, package)
-        else:
-            yield from _imports(node, package)
-
-
-def _without_magics(code: str) -> str:
+def without_magics(code: str) -> str:
     """``code`` without IPython's own lines, which Python does not know."""
     return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())

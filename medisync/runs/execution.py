@@ -10,7 +10,6 @@ from typing import Any
 
 from medisync.analyses.contract import Result
 from medisync.errors import MediSyncError
-from medisync.runs.kernels import IpcKernelManager, closed_event_loop, private_transport
 from medisync.runs.publishing import check_lake_rows
 from medisync.runs.record import RESULT_MIME
 from medisync.runs.registry import PINNED, AnalysisNotebook
@@ -42,12 +41,16 @@ def execute(
     snapshot_id: int,
     output: Path,
     *,
+    source: Path | None = None,
     budget_seconds: int,
     fork_socket: Path | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Execution:
     """Run ``notebook`` on the pinned snapshot; the executed copy is written to ``output``.
 
-    The kernel is forked by the server at ``fork_socket`` when one listens there.
+    ``source`` is the file that runs, by default the notebook's own; it works in the notebook's folder either way. The
+    kernel is forked by the server at ``fork_socket`` when one listens there, and gets ``environment`` on top of the
+    fixed one.
 
     Raises NotebookFailedError.
     """
@@ -57,14 +60,16 @@ def execute(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    from medisync.runs.kernels import IpcKernelManager, closed_event_loop, private_transport
+
     for noisy in ("papermill", "papermill.translators", "papermill.utils"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + budget_seconds
     try:
-        with private_transport(fork_socket) as config, closed_event_loop():
+        with private_transport(fork_socket, environment) as config, closed_event_loop():
             executed = papermill.execute_notebook(
-                notebook.path.absolute(),
+                (source or notebook.path).absolute(),
                 output.absolute(),
                 parameters={PINNED: snapshot_id, **parameters},
                 progress_bar=False,

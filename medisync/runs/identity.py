@@ -13,12 +13,15 @@ from typing import Any
 
 from medisync import __version__
 from medisync.runs import closure
+from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from medisync.runs.registry import AnalysisNotebook
-from medisync.settings import project_root
+from medisync.settings import Settings, project_root
 
-RECORDED_PACKAGES = (
-    "duckdb", "ipykernel", "matplotlib", "nbclient", "numpy", "pandas", "papermill", "prefect", "scipy", "statsmodels"
-)  # fmt: skip
+COMPUTING_PACKAGES = ("duckdb", "matplotlib", "numpy", "pandas", "scipy", "statsmodels")
+"""Their versions count for every analysis: what one imports may use another."""
+
+RECORDED_PACKAGES = (*COMPUTING_PACKAGES, "ipykernel", "nbclient", "papermill", "prefect")
+"""Kept in the record of every run; the last four carry numbers and do not make them."""
 
 
 def hash_of(value: Any) -> str:
@@ -26,10 +29,26 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def code_of(notebook: AnalysisNotebook) -> closure.Closure:
+    """The science code ``notebook`` uses, at whatever depth, and the helper modules beside it."""
+    return closure.closure_of(notebook.code, notebook.path.parent, analysis=notebook.analysis)
+
+
 def code_hash(notebook: AnalysisNotebook) -> str:
-    """SHA-256 of the science code ``notebook`` uses, at whatever depth, and of helper modules beside it."""
-    files = closure.source_files(notebook.code, notebook.path.parent, analysis=notebook.analysis)
-    return closure.hash_of_files(files)
+    """SHA-256 of :func:`code_of`."""
+    return code_of(notebook).hash
+
+
+def packages_of(code: closure.Closure) -> dict[str, str]:
+    """The versions of the packages whose change may change a number that ``code`` computes."""
+    names = {*COMPUTING_PACKAGES, *(_distribution(name) for name in code.imported)}
+    found = {name: _version(name) for name in sorted(names)}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def settings_of(notebook: AnalysisNotebook, settings: Settings) -> dict[str, str]:
+    """The settings ``notebook`` declares to depend on, in its metadata's ``settings``, with their values."""
+    return {name: str(getattr(settings, name)) for name in notebook.settings}
 
 
 @functools.cache
@@ -52,22 +71,68 @@ def git_version() -> dict[str, Any]:
 
 @functools.cache
 def environment_record() -> dict[str, Any]:
-    """Python, platform and the versions of the packages that compute."""
+    """Python, platform, processor, linear algebra, and the versions of the packages that compute."""
     return {
         "medisync": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": _processor(),
+        "blas": _blas(),
         "lock_hash": lock_hash(),
-        "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name)) is not None},
         **git_version(),
     }
 
 
-def run_key(*, analysis: str, parameters: dict[str, Any], notebook_hash: str, code: str, inputs: dict[str, int]) -> str:
+def run_key(
+    *,
+    analysis: str,
+    parameters: dict[str, Any],
+    notebook_hash: str,
+    code: closure.Closure,
+    inputs: dict[str, int],
+    settings: dict[str, str],
+) -> str:
     """The hash by which two runs are the same: ``inputs`` maps each table read to its version in the lake."""
-    packages = environment_record()["packages"]
-    return hash_of([analysis, parameters, notebook_hash, code, inputs, packages, platform.python_version()])
+    python = platform.python_version()
+    return hash_of(
+        [analysis, parameters, notebook_hash, code.hash, inputs, packages_of(code), python, settings, FIXED_ENVIRONMENT]
+    )
+
+
+@functools.cache
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _distribution(module: str) -> str:
+    """The installed distribution a top-level module belongs to; the module's name where none is known."""
+    if _version(module) is not None:
+        return module
+    return metadata.packages_distributions().get(module, [module])[0]
+
+
+def _processor() -> str:
+    """The processor's model: linear algebra libraries choose their code by it, and with it the last bits."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _blas() -> str:
+    """Name and version of the linear algebra library numpy was built with."""
+    import numpy as np
+
+    built: Any = np.show_config(mode="dicts")  # type: ignore[call-overload,unused-ignore]
+    found = built.get("Build Dependencies", {}).get("blas", {})
+    return f"{found.get('name', '')} {found.get('version', '')}".strip()
 
 
 def _git(root: Path, *arguments: str) -> str:

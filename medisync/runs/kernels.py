@@ -20,18 +20,10 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
-from traitlets import Type, Unicode
+from traitlets import Dict, Type, Unicode
 from traitlets.config import Config
 
-FIXED_ENVIRONMENT = {
-    "PYTHONHASHSEED": "0",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MPLBACKEND": "agg",
-}
-"""Set in every kernel and kept in the run record: with these a rerun gives the same numbers to the last bit."""
-
+from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 
 QUIET = "--log-level=CRITICAL"
 """The kernel's argument that keeps it from telling the terminal about connections and shutdowns."""
@@ -79,6 +71,7 @@ class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
 
     client_factory = Type(QuickClient, klass=AsyncKernelClient)
     fork_socket = Unicode(help="Path of the fork server's socket; empty for normal kernels.").tag(config=True)
+    environment = Dict(help="Variables for this kernel, on top of the fixed ones.").tag(config=True)
 
     @property
     def kernel_spec(self) -> Any:
@@ -93,7 +86,7 @@ class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
 
     async def _async_start_kernel(self, **options: Any) -> None:
         environment = dict(options.pop("env", None) or os.environ)
-        environment.update(FIXED_ENVIRONMENT)
+        environment.update({**FIXED_ENVIRONMENT, **self.environment})
         environment["IPYTHONDIR"] = os.path.join(os.path.dirname(self.connection_file), "ipython")
         given = options.get("extra_arguments", ())
         if (
@@ -118,7 +111,7 @@ def closed_event_loop() -> Iterator[None]:
 
 
 @contextmanager
-def private_transport(fork_socket: Path | None = None) -> Iterator[Config]:
+def private_transport(fork_socket: Path | None = None, environment: dict[str, str] | None = None) -> Iterator[Config]:
     """The kernel manager's configuration for one kernel; its directory is gone afterwards."""
     folder = tempfile.mkdtemp(prefix="medisync-kernel-")  # 0700; short, since a socket's path holds 107 bytes
     try:
@@ -129,6 +122,7 @@ def private_transport(fork_socket: Path | None = None) -> Iterator[Config]:
                     "ip": os.path.join(folder, "socket"),
                     "connection_file": os.path.join(folder, "connection.json"),
                     "fork_socket": str(fork_socket or ""),
+                    "environment": environment or {},
                 }
             }
         )

@@ -154,7 +154,20 @@ def _judge(
         return Published(analysis, title, Freshness.UPDATING, "Newer data have arrived.", record, result)
     if (record.notebook_hash, record.code_hash) != (notebook.notebook_hash, identity.code_hash(notebook)):
         return Published(analysis, title, Freshness.UPDATING, "The analysis has changed.", record, result)
+    if record.run_key != _key_now(lake, notebook, record):
+        return Published(analysis, title, Freshness.UPDATING, "A package or setting has changed.", record, result)
     return Published(analysis, title, Freshness.CURRENT, None, record, result)
+
+
+def _key_now(lake: Lake, notebook: AnalysisNotebook, record: RunRecord) -> str:
+    return identity.run_key(
+        analysis=notebook.analysis,
+        parameters=record.parameters,
+        notebook_hash=notebook.notebook_hash,
+        code=identity.code_of(notebook),
+        inputs=record.inputs,
+        settings=identity.settings_of(notebook, lake.settings),
+    )
 
 
 def _why(record: str) -> str:

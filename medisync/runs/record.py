@@ -39,6 +39,10 @@ class RunRecord(BaseModel):
     code_hash: str
     environment: dict[str, Any]
     fixed_environment: dict[str, str]
+    packages: dict[str, str] = {}  # those whose version decides about the numbers
+    settings: dict[str, str] = {}  # those the notebook declares to depend on
+    as_of: dt.datetime | None = None  # the data known at that moment, for a backfill
+    notices: tuple[str, ...] = ()  # what moved since the run before, and why, in words
     trigger: str
     requested_by: str
     flow_run_id: str | None = None

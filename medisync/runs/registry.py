@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from medisync.analyses.contract import AnalysisParams
 from medisync.errors import ParameterError, UnknownAnalysisError, UserError
+from medisync.runs.derived_params import AnnotationError, derived_model, literals
 from medisync.settings import Settings
 
 PINNED = "snapshot_id"
@@ -46,34 +47,46 @@ class AnalysisNotebook:
     defaults: dict[str, Any]
     code: str
     """The sources of its code cells, one after the other."""
+    parameters_source: str = ""
+    schedule: str | None = None
+    settings: tuple[str, ...] = ()
+    """Settings a change of which makes it run again."""
 
     def parameters(self, values: dict[str, Any]) -> dict[str, Any]:
         """All parameters of a run with ``values`` given; raises ParameterError for an unknown or invalid one."""
         given = {name: value for name, value in values.items() if name != PINNED}
         model = self.params_model()
-        if model is not None:
-            return model.checked(given).model_dump(mode="json")
-        unknown = sorted(given.keys() - self.defaults.keys())
-        if unknown:
+        unknown = sorted(given.keys() - model.model_fields.keys())
+        if unknown and not self.has_module:
             raise ParameterError(
                 f"{self.analysis} has no parameter {', '.join(unknown)}.",
-                hint=f"Known parameters: {', '.join(name for name in self.defaults if name != PINNED) or 'none'}.",
+                hint=f"Known parameters: {', '.join(model.model_fields) or 'none'}.",
             )
-        return {name: value for name, value in {**self.defaults, **given}.items() if name != PINNED}
+        return model.checked(given).model_dump(mode="json")
 
-    def params_model(self) -> type[AnalysisParams] | None:
-        """The parameter model of the analysis' module; None for a notebook without a module of its own.
+    @property
+    def has_module(self) -> bool:
+        """Whether there is a module of :mod:`medisync.analyses` for it."""
+        return importlib.util.find_spec(f"medisync.analyses.{self.analysis}") is not None
 
-        Raises NotebookError when the module cannot be imported.
+    def params_model(self) -> type[AnalysisParams]:
+        """The parameter model of the analysis' module; without one, a model read from the parameters cell.
+
+        Raises NotebookError when the module cannot be imported or the cell cannot be understood.
         """
-        name = f"medisync.analyses.{self.analysis}"
-        if importlib.util.find_spec(name) is None:
-            return None
+        if self.has_module:
+            name = f"medisync.analyses.{self.analysis}"
+            try:
+                module = importlib.import_module(name)
+            except Exception as error:
+                raise NotebookError(f"The module {name} cannot be imported ({type(error).__name__}).") from error
+            model = getattr(module, "Params", None)
+            if model is not None:
+                return cast("type[AnalysisParams]", model)
         try:
-            module = importlib.import_module(name)
-        except Exception as error:
-            raise NotebookError(f"The module {name} cannot be imported ({type(error).__name__}).") from error
-        return cast("type[AnalysisParams] | None", getattr(module, "Params", None))
+            return derived_model(self.analysis, self.parameters_source, without=PINNED)
+        except (AnnotationError, SyntaxError, TypeError) as error:
+            raise NotebookError(f"{self.path.name}: its parameters cell cannot be understood ({error}).") from None
 
 
 def analyses(settings: Settings) -> list[AnalysisNotebook]:
@@ -138,7 +151,10 @@ def read_notebook(path: Path) -> AnalysisNotebook | None:
             reads=tuple(declared.get("reads", ())),
             path=path,
             notebook_hash=source_hash(document),
-            defaults=_assignments("".join(cell["source"])),
+            defaults=literals("".join(cell["source"])),
+            parameters_source="".join(cell["source"]),
+            schedule=declared.get("schedule"),
+            settings=_known_settings(path, declared.get("settings", ())),
             code="\n".join("".join(one["source"]) for one in document["cells"] if one["cell_type"] == "code"),
         )
     except StopIteration:
@@ -158,12 +174,8 @@ def source_hash(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([cells, document["metadata"].get("medisync")]).encode()).hexdigest()
 
 
-def _assignments(source: str) -> dict[str, Any]:
-    """``name = literal`` lines of a parameters cell as a dictionary."""
-    values: dict[str, Any] = {}
-    for statement in ast.parse(source).body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        value = getattr(statement, "value", None)
-        if value is not None and isinstance(targets[0], ast.Name):
-            values[targets[0].id] = ast.literal_eval(value)
-    return values
+def _known_settings(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    unknown = sorted(set(names) - set(Settings.model_fields))
+    if unknown:
+        raise NotebookError(f"{path.name} declares to depend on unknown settings: {', '.join(unknown)}.")
+    return tuple(sorted(names))

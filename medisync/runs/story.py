@@ -12,6 +12,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,42 +20,25 @@ from typing import Any
 import tenacity
 
 from medisync.analyses.contract import Result
-from medisync.errors import LakeBusyError, NoDataError
+from medisync.errors import LakeBusyError, UserError
 from medisync.fastlane import kernels
 from medisync.lake import Lake
 from medisync.reports.page import write_report
-from medisync.runs import identity, registry
+from medisync.runs import identity, planning, recall, versions
 from medisync.runs.execution import Execution, NotebookFailedError, execute
-from medisync.runs.kernels import FIXED_ENVIRONMENT
+from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
+from medisync.runs.planning import Plan, plan
 from medisync.runs.publishing import publish
 from medisync.runs.record import Outcome, RunRecord, RunStatus, new_run_id
-from medisync.runs.registry import AnalysisNotebook, NotebookError
+
+__all__ = ["Plan", "Request", "perform", "plan", "run"]
 
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 60.0
 
-
-@dataclass(frozen=True)
-class Plan:
-    """One analysis of a round: what it would read and compute with, and the run that has answered that before."""
-
-    notebook: AnalysisNotebook
-    parameters: dict[str, Any]
-    snapshot_id: int
-    inputs: dict[str, int]
-    code_hash: str
-    run_key: str
-    answered_by: RunRecord | None
-
-    @property
-    def analysis(self) -> str:
-        return self.notebook.analysis
-
-    @property
-    def is_default(self) -> bool:
-        """Whether it runs with the analysis' own parameters, so that its result is the one served."""
-        return self.parameters == self.notebook.parameters({})
+SETTLING_TRIES = 5
+"""How often a notebook may be saved between planning and running before the run is called off."""
 
 
 @dataclass(frozen=True)
@@ -64,46 +48,6 @@ class Request:
     trigger: str
     requested_by: str = "local"
     flow_run_id: str | None = None
-
-
-def plan(
-    lake: Lake, names: list[str] | None = None, *, parameters: dict[str, Any] | None = None, force: bool = False
-) -> list[Plan]:
-    """The round for the analyses ``names`` (all for none); nothing is executed.
-
-    ``parameters`` must suit every analysis named. With ``force`` earlier answers do not count. Raises
-    UnknownAnalysisError, ParameterError, and NoDataError before the first delivery.
-    """
-    notebooks = registry.chosen(lake.settings, names or [])
-    chosen = []
-    for notebook in notebooks:
-        try:
-            chosen.append((notebook, notebook.parameters(parameters or {})))
-        except NotebookError as error:
-            if notebook.analysis in (names or []):
-                raise
-            log.warning("%s is left out: %s", notebook.analysis, error)
-    versions = {
-        row["table_name"]: int(row["version"])
-        for row in lake.query("SELECT table_name, version FROM clinical.table_versions")
-    }
-    snapshot_id = lake.last_snapshot_id()
-    if not versions or snapshot_id is None:
-        raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
-    plans = []
-    for notebook, values in chosen:
-        inputs = {table: versions.get(table, 0) for table in notebook.reads}
-        code = identity.code_hash(notebook)
-        key = identity.run_key(
-            analysis=notebook.analysis,
-            parameters=values,
-            notebook_hash=notebook.notebook_hash,
-            code=code,
-            inputs=inputs,
-        )
-        answer = None if force else _answer(lake, key)
-        plans.append(Plan(notebook, values, snapshot_id, inputs, code, key, answer))
-    return plans
 
 
 def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
@@ -117,6 +61,7 @@ def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
     run_id, started = new_run_id(), _now()
     folder = settings.reports / "runs" / run_id
     attempts = 0
+    source = chosen.notebook.path
 
     def once() -> Execution:
         nonlocal attempts
@@ -126,6 +71,7 @@ def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
             chosen.parameters,
             chosen.snapshot_id,
             folder / "notebook.ipynb",
+            source=source,
             budget_seconds=settings.notebook_seconds,
             fork_socket=kernels.socket_path(settings),
         )
@@ -133,6 +79,7 @@ def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
     result: Result | None = None
     failure: NotebookFailedError | None = None
     try:
+        chosen, source = _kept(lake, chosen)
         result = _retrying(settings.retries, settings.retry_seconds)(once).result
     except NotebookFailedError as error:
         failure = error
@@ -149,6 +96,20 @@ def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
     if result is not None and chosen.is_default:
         _show_as_latest(folder, record)
     return Outcome(record=record, skipped=False, result=result)
+
+
+def _kept(lake: Lake, chosen: Plan) -> tuple[Plan, Path]:
+    """The version that will run, in the archive: a notebook saved since it was planned is planned with again."""
+    for _ in range(SETTLING_TRIES):
+        with suppress(versions.ChangedMeanwhileError):
+            return chosen, versions.keep(lake.settings, chosen.notebook, chosen.code)
+        try:
+            chosen = planning.again(lake, chosen)
+        except UserError as error:
+            raise NotebookFailedError(str(error), code="bad-notebook", is_passing=False) from None
+    raise NotebookFailedError(
+        f"{chosen.notebook.path.name} or its code is being changed all the time.", code="bad-notebook", is_passing=False
+    )
 
 
 def _unforeseen(what: str, chosen: Plan, error: Exception) -> NotebookFailedError:
@@ -184,7 +145,10 @@ def _record(
         notebook_hash=chosen.notebook.notebook_hash,
         code_hash=chosen.code_hash,
         environment=identity.environment_record(),
+        packages=identity.packages_of(chosen.code),
+        settings=chosen.settings,
         fixed_environment=FIXED_ENVIRONMENT,
+        as_of=chosen.as_of,
         trigger=request.trigger,
         requested_by=request.requested_by,
         flow_run_id=request.flow_run_id,
@@ -203,17 +167,19 @@ def run(
     *,
     parameters: dict[str, Any] | None = None,
     force: bool = False,
+    as_of: dt.datetime | None = None,
     request: Request,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """A whole round in this process, several notebooks at once; ``on_outcome`` hears of each as it ends."""
-    plans = plan(lake, names, parameters=parameters, force=force)
+    plans = plan(lake, names, parameters=parameters, force=force, as_of=as_of)
     outcomes: dict[str, Outcome] = {}
     with ThreadPoolExecutor(max_workers=lake.settings.kernels) as pool:
         for outcome in _as_they_end(lake, plans, request, pool):
             outcomes[outcome.record.analysis] = outcome
             if on_outcome is not None:
                 on_outcome(outcome)
+    recall.note(lake)
     return [outcomes[one.analysis] for one in plans]
 
 
@@ -236,14 +202,6 @@ def _retrying(retries: int, seconds: float) -> tenacity.Retrying:
         stop=tenacity.stop_after_attempt(retries + 1),
         wait=tenacity.wait_exponential_jitter(multiplier=seconds, max=LONGEST_WAIT_SECONDS, jitter=seconds / 2),
     )
-
-
-def _answer(lake: Lake, run_key: str) -> RunRecord | None:
-    rows = lake.query(
-        "SELECT record FROM analytics.runs WHERE run_key = ? AND status = ? ORDER BY finished_at DESC LIMIT 1",
-        [run_key, RunStatus.COMPLETED],
-    )
-    return RunRecord.model_validate_json(rows[0]["record"]) if rows else None
 
 
 def _keep_files(folder: Path, record: RunRecord, result: Result | None) -> None:

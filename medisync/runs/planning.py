@@ -1,0 +1,155 @@
+"""The plan of a round: what each analysis would read and compute with, and the run that has answered that before."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medisync.errors import NoDataError, UserError
+from medisync.lake import Lake
+from medisync.runs import identity, registry
+from medisync.runs.closure import Closure
+from medisync.runs.record import RunRecord, RunStatus
+from medisync.runs.registry import AnalysisNotebook, NotebookError
+
+log = logging.getLogger(__name__)
+
+
+class SnapshotExpiredError(UserError):
+    """A snapshot of the lake that a run or a question needs is gone."""
+
+    code = "snapshot-expired"
+    exit_code = 60
+    http_status = 410
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One analysis of a round."""
+
+    notebook: AnalysisNotebook
+    parameters: dict[str, Any]
+    snapshot_id: int
+    inputs: dict[str, int]
+    code: Closure
+    settings: dict[str, str]
+    run_key: str
+    answered_by: RunRecord | None
+    as_of: dt.datetime | None = None
+
+    @property
+    def analysis(self) -> str:
+        return self.notebook.analysis
+
+    @property
+    def code_hash(self) -> str:
+        return self.code.hash
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it runs with the analysis' own parameters on the newest data, so that its result is the one
+        served."""
+        return self.as_of is None and self.parameters == self.notebook.parameters({})
+
+
+def plan(
+    lake: Lake,
+    names: list[str] | None = None,
+    *,
+    parameters: dict[str, Any] | None = None,
+    force: bool = False,
+    as_of: dt.datetime | None = None,
+) -> list[Plan]:
+    """The round for the analyses ``names`` (all for none); nothing is executed.
+
+    ``parameters`` must suit every analysis named. With ``force`` earlier answers do not count. With ``as_of`` (UTC) the
+    data are those known at that moment. Raises UnknownAnalysisError, ParameterError, NoDataError before the first
+    delivery, and SnapshotExpiredError when the data of that moment are no longer kept.
+    """
+    chosen = []
+    for notebook in registry.chosen(lake.settings, names or []):
+        try:
+            chosen.append((notebook, notebook.parameters(parameters or {})))
+        except NotebookError as error:
+            if notebook.analysis in (names or []):
+                raise
+            log.warning("%s is left out: %s", notebook.analysis, error)
+    snapshot_id = lake.last_snapshot_id() if as_of is None else snapshot_at(lake, as_of)
+    versions = table_versions(lake, snapshot_id) if snapshot_id is not None else {}
+    if not versions or snapshot_id is None:
+        raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
+    plans = [_planned(lake, notebook, values, snapshot_id, versions) for notebook, values in chosen]
+    answers = {} if force else _answers(lake, [one.run_key for one in plans])
+    return [replace(one, answered_by=answers.get(one.run_key), as_of=as_of) for one in plans]
+
+
+def again(lake: Lake, before: Plan) -> Plan:
+    """``before`` with the notebook and code as they are now; the data stay. Raises NotebookError, ParameterError."""
+    [notebook] = registry.chosen(lake.settings, [before.analysis])
+    made = _planned(lake, notebook, notebook.parameters(before.parameters), before.snapshot_id, before.inputs)
+    return replace(made, as_of=before.as_of)
+
+
+def table_versions(lake: Lake, snapshot_id: int) -> dict[str, int]:
+    """Input table -> its version at a snapshot; empty before the first delivery."""
+    rows = lake.query(f"SELECT table_name, version FROM clinical.table_versions AT (VERSION => {int(snapshot_id)})")
+    return {row["table_name"]: int(row["version"]) for row in rows}
+
+
+def snapshot_at(lake: Lake, moment: dt.datetime) -> int:
+    """The newest snapshot of ``moment`` (UTC when it has no zone).
+
+    Raises NoDataError before the lake's first, and SnapshotExpiredError when that one is no longer kept.
+    """
+    utc = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    rows = lake.query(
+        "SELECT max(snapshot_id) FILTER (snapshot_time <= ?::TIMESTAMPTZ) AS found, min(snapshot_id) AS oldest "
+        "FROM lake.snapshots()",
+        [utc],
+    )
+    if rows[0]["found"] is None:
+        if (rows[0]["oldest"] or 0) > 0:
+            raise SnapshotExpiredError(
+                f"The data as they were on {utc:%Y-%m-%d %H:%M} UTC are no longer kept.",
+                hint="Snapshots are kept as long as a kept run needs them, and for MEDISYNC_KEEP_RUNS_DAYS.",
+            )
+        raise NoDataError(f"There was no data yet on {utc:%Y-%m-%d %H:%M} UTC.")
+    return int(rows[0]["found"])
+
+
+def require_snapshot(lake: Lake, snapshot_id: int) -> None:
+    """Raise SnapshotExpiredError unless the lake still keeps this snapshot."""
+    if not lake.query("SELECT 1 FROM lake.snapshots() WHERE snapshot_id = ?", [snapshot_id]):
+        raise SnapshotExpiredError(
+            f"Snapshot {snapshot_id} is no longer kept.",
+            hint="Clean-up keeps the snapshots of kept runs only; this run's record and result stay readable.",
+        )
+
+
+def _planned(
+    lake: Lake, notebook: AnalysisNotebook, values: dict[str, Any], snapshot_id: int, versions: dict[str, int]
+) -> Plan:
+    inputs = {table: versions.get(table, 0) for table in notebook.reads}
+    code = identity.code_of(notebook)
+    settings = identity.settings_of(notebook, lake.settings)
+    key = identity.run_key(
+        analysis=notebook.analysis,
+        parameters=values,
+        notebook_hash=notebook.notebook_hash,
+        code=code,
+        inputs=inputs,
+        settings=settings,
+    )
+    return Plan(notebook, values, snapshot_id, inputs, code, settings, key, None)
+
+
+def _answers(lake: Lake, run_keys: list[str]) -> dict[str, RunRecord]:
+    """The newest completed run of each key."""
+    rows = lake.query(
+        "SELECT run_key, record FROM analytics.runs WHERE status = ? AND run_key IN (SELECT unnest(?::VARCHAR[])) "
+        "QUALIFY row_number() OVER (PARTITION BY run_key ORDER BY finished_at DESC) = 1",
+        [RunStatus.COMPLETED, run_keys],
+    )
+    return {row["run_key"]: RunRecord.model_validate_json(row["record"]) for row in rows}
