@@ -59,6 +59,20 @@ class Settings(BaseSettings):
     notebook_seconds: int = Field(600, ge=5, description="Time budget of one notebook; it is stopped after that.")
     retries: int = Field(2, ge=0, le=10, description="Further tries of a notebook that failed for a passing reason.")
     retry_seconds: float = Field(2.0, ge=0, le=3600, description="Wait before the first retry; doubled each time.")
+    disclosure_threshold: int = Field(
+        10, ge=2, le=1000, description="Released results show no count of fewer people than this; zeros are shown."
+    )
+    disclosure_rounding: int = Field(0, ge=0, le=100, description="Released counts are multiples of this; 0: exact.")
+    disclosure_dominance_percent: float = Field(
+        85.0, gt=0, le=100, description="A sum of money is withheld when two contributions make up more than this."
+    )
+    disclosure_p_percent: float = Field(
+        10.0,
+        ge=0,
+        le=100,
+        description="A sum of money is withheld when the second largest contributor can work out the largest to "
+        "within this share.",
+    )
     keep_runs_days: int = Field(90, ge=1, description="Reports and logs older than this are removed by clean-up.")
     memory_limit_mb: int = Field(900, ge=100, description="Memory DuckDB may use in one process, in megabytes.")
     lock_seconds: float = Field(120.0, gt=0, description="How long a writer waits for the lake's write lock.")
@@ -75,6 +89,19 @@ class Settings(BaseSettings):
     )
     webhooks: str = Field("", description="Web addresses that get the same messages as JSON; commas between.")
     webhook_secret_file: Path | None = Field(None, description="File with the key that signs what webhooks get.")
+
+    session_hours: float = Field(12.0, gt=0, le=720, description="How long a login in a browser lasts.")
+    public_url: str = Field(
+        "", description="Address under which browsers reach the API door, when a reverse proxy stands before it."
+    )
+    public_pages_url: str = Field("", description="The same for the live pages.")
+    public_lab_url: str = Field("", description="The same for JupyterLab.")
+    oidc_issuer: str = Field("", description="External OpenID Connect issuer whose tokens are accepted; none when empty.")
+    oidc_audience: str = Field("", description="Audience its tokens must name.")
+    oidc_jwks_url: str = Field("", description="Address of its public keys (JWKS).")
+    oidc_role_claim: str = Field("roles", description="Claim that holds the roles; a dot goes into a claim.")
+    oidc_roles: str = Field("", description="Their roles and ours: THEIRS=viewer,THEIRS=admin; ours by name when empty.")
+    oidc_user_claim: str = Field("sub", description="Claim that names the user.")
 
     @property
     def inbox(self) -> Path:
@@ -143,6 +170,10 @@ class Settings(BaseSettings):
     @property
     def pages_url(self) -> str:
         return f"http://127.0.0.1:{self.pages_port}/"
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.api_port}/"
 
     def make_folders(self) -> None:
         """Create the workspace's folders, for the owner alone."""

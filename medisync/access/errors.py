@@ -110,4 +110,4 @@ class AuditBrokenError(UserError):
 
     code = "audit-broken"
     exit_code = 52
-    http_status = 500
+    http_status = 503
