@@ -15,8 +15,9 @@ from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.treehandler import TornadoVoilaTreeHandler
 
 from medisync import __version__
-from medisync.dashboards import overview, server
+from medisync.dashboards import server
 from medisync.dashboards.parts import stylesheet
+from medisync.dashboards.reading import report_path
 from medisync.settings import Settings, load_settings
 
 CULL_AFTER_SECONDS = 25
@@ -148,7 +149,7 @@ class ReportHandler(JupyterHandler):
 
     @tornado.web.authenticated
     def get(self, run_id: str) -> None:
-        path = overview.report_path(self._workspace, run_id)
+        path = report_path(self._workspace, run_id)
         if not path.is_file():
             raise tornado.web.HTTPError(404, "There is no report of run %s", run_id)
         self.set_header("Content-Type", "text/html; charset=utf-8")

@@ -8,10 +8,13 @@ rendering and connecting, nor while a connection was down.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 from medisync.dashboards.parts import Part, Source, announcement, slots, stylesheet
 
@@ -55,12 +58,18 @@ class Broadcast:
             send(self._message(changed))
         return changed
 
+    def working(self) -> None:
+        """What was asked for takes a moment."""
+        for send in list(self._viewers.values()):
+            send({"working": True})
+
     def _message(self, changed: Sequence[Part]) -> dict[str, Any]:
         return {
             "slots": {slot: [part.name for part in held] for slot, held in slots(self.parts).items()},
             "parts": {part.name: str(part.element) for part in changed},
             "says": announcement(changed),
             "trouble": self.trouble,
+            "working": False,
         }
 
 
@@ -73,6 +82,8 @@ class LivePage:
         self._seen: Hashable = None
         self._task: asyncio.Task[None] | None = None
         self._comms: dict[str, Any] = {}
+        self._choices: dict[str, str] | None = None  # the newest, not looked at yet
+        self._woken = asyncio.Event()
 
     def prepare(self) -> None:
         """Read everything once, so that the page opens at once when somebody asks for it."""
@@ -81,6 +92,7 @@ class LivePage:
     def wait_for_viewer(self) -> None:
         """In a kernel that Voila started ahead: return when somebody opens the page. Elsewhere: return at once."""
         if os.environ.get("VOILA_PREHEAT") != "True":
+            self._choose(choices_of(os.environ.get("QUERY_STRING", "")))
             return
         from websockets.exceptions import WebSocketException
         from websockets.sync.client import connect
@@ -89,15 +101,22 @@ class LivePage:
         address = f"ws://127.0.0.1:{port}{prefix}voila/query/{os.environ['VOILA_KERNEL_ID']}"
         try:
             with connect(address, open_timeout=VIEWER_WAIT_SECONDS, ping_interval=None, proxy=None) as server:
-                server.recv()
-        except (OSError, WebSocketException) as error:  # then the page is as old as this kernel until it connects
+                request = json.loads(server.recv())
+            self._choose(choices_of(str(request.get("QUERY_STRING", ""))))
+        except (
+            OSError,
+            ValueError,
+            AttributeError,
+            WebSocketException,
+        ) as error:
+            # Then the page is as old as this kernel until it connects.
             log.warning("Not told of a viewer: %s", type(error).__name__)
 
     def show(self) -> None:
         """Display the page as it is now: text and pictures, complete without a script."""
         from IPython.display import HTML, display
 
-        if self.source.signature() != self._seen:
+        if self._choices is not None or self.source.signature() != self._seen:
             self._take(*self._look())
         style = "" if "VOILA_PREHEAT" in os.environ else f"<style>{stylesheet()}</style>"  # Voila's template has it
         display(HTML(style + self.source.frame(self.broadcast.parts)))
@@ -112,16 +131,24 @@ class LivePage:
 
     async def _watch(self, every_seconds: float) -> None:
         while True:
-            await asyncio.sleep(every_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), every_seconds)
+            self._woken.clear()
             try:
+                if self._choices is not None:
+                    self.broadcast.working()
                 # Threads, since the lake may be locked or large: the kernel's loop must keep answering the page.
-                if await asyncio.to_thread(self.source.signature) != self._seen or self.broadcast.trouble:
-                    self._take(*await asyncio.to_thread(self._look))
+                elif await asyncio.to_thread(self.source.signature) == self._seen and not self.broadcast.trouble:
+                    continue
+                self._take(*await asyncio.to_thread(self._look))
             except Exception as error:
                 log.exception("The page could not look at the lake.")
                 self.broadcast.update(self.broadcast.parts, f"The data could not be read ({type(error).__name__}).")
 
     def _look(self) -> tuple[Hashable, list[Part]]:
+        choices, self._choices = self._choices, None
+        if choices is not None:
+            self.source.choose(choices)  # type: ignore[attr-defined]
         seen = self.source.signature()  # first, so that a commit in between is looked at again
         return seen, self.source.parts()
 
@@ -133,9 +160,28 @@ class LivePage:
         """The page's script has connected."""
         greeting = message["content"]["data"]
         viewer = str(greeting.get("viewer"))
-        comm.on_msg(lambda _: comm.send({"alive": True}))  # it asks whether we are still here
+        comm.on_msg(lambda said: self._said(comm, said["content"]["data"]))
         before = self._comms.pop(viewer, None)
         if before is not None:
             before.close()  # its connection was lost and nobody could say goodbye
         self._comms[viewer] = comm
         self.broadcast.join(viewer, comm.send, greeting.get("versions", {}))
+        if greeting.get("choices"):
+            self._choose(greeting["choices"])
+
+    def _said(self, comm: Any, data: dict[str, Any]) -> None:
+        """The viewer chose something, or asks whether we are still here."""
+        if "choices" in data:
+            self._choose(data["choices"])
+        comm.send({"alive": True})
+
+    def _choose(self, choices: Any) -> None:
+        """Keep the newest choices until the page is looked at next; a page without controls has none."""
+        if hasattr(self.source, "choose") and isinstance(choices, Mapping) and choices:
+            self._choices = {str(name): str(value) for name, value in choices.items()}
+            self._woken.set()
+
+
+def choices_of(query: str) -> dict[str, str]:
+    """The choices in a page's address, such as ``site=North&period=2024``; of a name that comes twice the last."""
+    return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=100)) if query.count("&") < 100 else {}

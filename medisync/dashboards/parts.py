@@ -27,11 +27,12 @@ class Part:
     slot: str  # the place it stands in; a slot holds its parts in order
     html: str
     says: str = ""  # what is announced when it changes; nothing for ""
+    basis: str | None = None  # what a change is told by instead of ``html``: controls keep what the viewer is typing
 
     @functools.cached_property
     def version(self) -> str:
         """A short hash of the content, by which an open page tells whether it shows this one."""
-        return hashlib.sha256(self.html.encode()).hexdigest()[:16]
+        return hashlib.sha256((self.html if self.basis is None else self.basis).encode()).hexdigest()[:16]
 
     @property
     def element(self) -> Markup:
@@ -44,7 +45,12 @@ class Part:
 
 
 class Source(Protocol):
-    """What a live page shows. Both methods may be called from any thread, one at a time."""
+    """What a live page shows. Its methods may be called from any thread, one at a time.
+
+    A page with controls also has ``choose(choices: Mapping[str, str]) -> bool``: what the viewer chose in the page's
+    form, or the page's address says; True when ``parts`` may have changed. Unknown names and values are for the page to
+    answer.
+    """
 
     def signature(self) -> Hashable:
         """Cheap to ask many times a second; another value when ``parts`` may have changed."""

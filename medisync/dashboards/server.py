@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from medisync.runs.kernels import FIXED_ENVIRONMENT
+from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from medisync.settings import Settings, project_root
 
 SHARE = Path(__file__).resolve().parent / "share" / "jupyter"

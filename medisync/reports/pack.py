@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from medisync.analyses.figures import INK
 from medisync.lake import Lake
 from medisync.reports.page import cell, environment, stylesheet, words
 from medisync.reports.phrases import FINDING_WORDS, STATE_WORDS, day, when
+from medisync.reports.provenance import provenance
 from medisync.runs import registry
 from medisync.runs.published import DataState, Published, data_state, published
-from medisync.runs.record import RunRecord
 from medisync.settings import Settings, project_root
 
 PDF_TEMPLATE = project_root() / "reports" / "pack.typ"
@@ -151,29 +151,6 @@ def write_pdf(pack: Pack, path: Path, folder: Path) -> None:
     typst.compile(
         str(folder / "pack.typ"), output=str(path), root=str(folder), font_paths=[str(fonts)], ignore_system_fonts=True
     )
-
-
-def provenance(record: RunRecord) -> list[tuple[str, str]]:
-    """Where the numbers of a run come from, as (what, which)."""
-    environment_ = record.environment
-    packages: Mapping[str, str] = environment_.get("packages", {})
-    commit = environment_.get("commit")
-    code = record.code_hash[:12]
-    if commit:
-        code += f", commit {commit[:12]}" + (" with local changes" if environment_.get("dirty") else "")
-    return [
-        ("Run", f"{record.run_id}, {when(record.finished_at)}, trigger {record.trigger}"),
-        ("Data snapshot", str(record.snapshot_id)),
-        ("Input tables", ", ".join(f"{table} version {version}" for table, version in record.inputs.items())),
-        ("Notebook", f"{record.notebook} ({record.notebook_hash[:12]})"),
-        ("Parameters", ", ".join(f"{name} = {value}" for name, value in record.parameters.items()) or "none"),
-        ("Code", code),
-        (
-            "Environment",
-            f"MediSync {environment_.get('medisync')}, Python {environment_.get('python')}, "
-            + ", ".join(f"{name} {version}" for name, version in packages.items()),
-        ),
-    ]
 
 
 def _for_print(pack: Pack, folder: Path) -> dict[str, object]:

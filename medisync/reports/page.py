@@ -22,6 +22,7 @@ def environment() -> jinja2.Environment:
     )
     templates.filters["cell"] = cell
     templates.filters["words"] = words
+    templates.filters["provenance"] = _provenance
     return templates
 
 
@@ -42,6 +43,12 @@ def write_report(path: Path, record: RunRecord, result: Result | None) -> None:
     draft = path.with_suffix(".draft")
     draft.write_text(html, encoding="utf-8")
     draft.replace(path)
+
+
+def _provenance(record: RunRecord) -> list[tuple[str, str]]:
+    from medisync.reports.provenance import provenance  # kernels import this module, and need no records
+
+    return provenance(record)
 
 
 def cell(value: Scalar) -> str:

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from medisync.analyses.contract import Figure, Finding, Result, Table
-from medisync.dashboards.overview import RETRY_SECONDS, Overview, View, parts
+from medisync.dashboards.overview import Overview, parts
+from medisync.dashboards.reading import RETRY_SECONDS, View
 from medisync.errors import LakeVersionError
 from medisync.lake import Lake
 from medisync.reports.phrases import day, tied, when
@@ -193,14 +194,14 @@ def test_a_lake_that_cannot_be_read_is_told_and_not_raised(lake: Lake, monkeypat
     def too_new() -> None:
         raise LakeVersionError("The lake is of version 9.", hint="Update MediSync.")
 
-    monkeypatch.setattr(overview.lake, "connection", too_new)
+    monkeypatch.setattr(overview.reader.lake, "connection", too_new)
     notice = next(part for part in overview.parts() if part.name == "notice")
     assert "The lake is of version 9. Update MediSync." in notice.html
 
     def damaged() -> None:
         raise RuntimeError("a value nobody may see")
 
-    monkeypatch.setattr(overview.lake, "connection", damaged)
+    monkeypatch.setattr(overview.reader.lake, "connection", damaged)
     notice = next(part for part in overview.parts() if part.name == "notice")
     assert "could not be read (RuntimeError)" in notice.html
     assert "a value" not in notice.html
@@ -212,7 +213,7 @@ def test_trouble_keeps_what_was_shown_and_is_looked_at_again(lake: Lake, monkeyp
     before = [part.name for part in overview.parts()]
     quiet = overview.signature()
     with monkeypatch.context() as broken:
-        broken.setattr("medisync.dashboards.overview.data_state", lambda _: 1 / 0)
+        broken.setattr("medisync.dashboards.reading.data_state", lambda _: 1 / 0)
         assert [part.name for part in overview.parts()] == before
         broken.setattr("time.monotonic", lambda: 100.0)
         first = overview.signature()

@@ -11,6 +11,7 @@
   const PING_MS = 20_000; // how often we ask the kernel whether it is still there
   const ANSWER_MS = 15_000; // and how long it may take to answer
   const RETRY_MS = 2_000;
+  const CHOICE_MS = 250; // a slider that moves is asked about once it rests
   const RELOAD_PAUSE_MS = 20_000; // a page that is broken must not reload itself without end
 
   let socket = null;
@@ -45,7 +46,7 @@
       comm = id();
       const shown = [...content.querySelectorAll("[data-part]")];
       const versions = Object.fromEntries(shown.map((part) => [part.dataset.part, part.dataset.version]));
-      send("comm_open", { target_name: "medisync.page", data: { viewer: session, versions } });
+      send("comm_open", { target_name: "medisync.page", data: { viewer: session, versions, choices: choices() } });
       expectAnswer();
     };
     socket.onmessage = (event) => receive(JSON.parse(event.data));
@@ -65,6 +66,8 @@
   function answered(data) {
     clearTimeout(answerTimer);
     lostAt = null;
+    if ("working" in data) content.setAttribute("aria-busy", String(data.working));
+    if (data.working) tell("live", "Computing what you chose");
     if (data.slots) {
       show(data);
       tell(data.trouble ? "lost" : "live", data.trouble || "Live: this page changes by itself");
@@ -106,13 +109,35 @@
     return holder.content.firstElementChild;
   }
 
+  // What the viewer chose: told to the kernel, and kept in the address so that it can be shared and reloaded.
+  function choices() {
+    const form = content.querySelector("form[data-controls]");
+    return form ? Object.fromEntries(new FormData(form)) : {};
+  }
+
+  let choiceTimer = 0;
+  function chosen(event) {
+    if (!event.target.form || !event.target.form.matches("form[data-controls]")) return;
+    clearTimeout(choiceTimer);
+    choiceTimer = setTimeout(() => {
+      const chosenNow = choices();
+      const query = new URLSearchParams(Object.entries(chosenNow).filter(([, value]) => value !== ""));
+      history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+      if (socket && socket.readyState === WebSocket.OPEN && comm) send("comm_msg", { data: { choices: chosenNow } });
+    }, CHOICE_MS);
+  }
+  content.addEventListener("change", chosen);
+  content.addEventListener("input", chosen);
+  content.addEventListener("submit", (event) => event.preventDefault());
+  content.addEventListener("reset", (event) => setTimeout(() => chosen({ target: event.target.elements[0] })));
+
   // What the viewer did with the old part stays: opened details, scrolled pictures, the focus.
   function replace(old, part) {
     for (const one of old.querySelectorAll("details[open][data-keep]")) {
       const same = part.querySelector(`details[data-keep="${one.dataset.keep}"]`);
       if (same) same.open = true;
     }
-    const stops = "a[href], summary, [tabindex]";
+    const stops = "a[href], summary, input, select, button, [tabindex]";
     const focused = [...old.querySelectorAll(stops)].indexOf(document.activeElement);
     const scrolled = [...old.querySelectorAll("[tabindex]")].map((one) => [one.scrollLeft, one.scrollTop]);
     old.replaceWith(part);
