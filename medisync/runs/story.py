@@ -28,6 +28,7 @@ from medisync.runs import identity, planning, recall, versions
 from medisync.runs.execution import Execution, NotebookFailedError, execute
 from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from medisync.runs.planning import Plan, plan
+from medisync.runs.progress import in_progress
 from medisync.runs.publishing import publish
 from medisync.runs.record import Outcome, RunRecord, RunStatus, new_run_id
 
@@ -57,8 +58,22 @@ def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
     """
     if chosen.answered_by is not None:
         return Outcome(record=chosen.answered_by, skipped=True)
-    settings = lake.settings
     run_id, started = new_run_id(), _now()
+    with in_progress(
+        lake.settings,
+        run_id=run_id,
+        analysis=chosen.analysis,
+        title=chosen.notebook.title,
+        run_key=chosen.run_key,
+        trigger=request.trigger,
+        flow_run_id=request.flow_run_id,
+        started_at=started,
+    ):
+        return _performed(lake, chosen, request, run_id, started)
+
+
+def _performed(lake: Lake, chosen: Plan, request: Request, run_id: str, started: dt.datetime) -> Outcome:
+    settings = lake.settings
     folder = settings.reports / "runs" / run_id
     attempts = 0
     source = chosen.notebook.path
