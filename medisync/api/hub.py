@@ -1,0 +1,229 @@
+"""One task per process that looks at the lake for everybody: it keeps the shelf new and hands events to the clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from medisync.api import changes, metrics
+from medisync.api.changes import Event, GapError, as_lines
+from medisync.api.errors import LakeUnreadableError, TooManyStreamsError
+from medisync.api.reading import LakeReader
+from medisync.api.shelf import Shelf
+from medisync.api.views import Sight
+from medisync.errors import MediSyncError
+from medisync.runs.progress import RunInProgress, runs_in_progress
+
+log = logging.getLogger("medisync.api")
+
+POLL_SECONDS = 0.2
+NOTEBOOKS_EVERY = 5
+"""In how many looks the notebooks' folder is looked at, too."""
+TROUBLE_SECONDS = 2.0
+"""Between looks at a lake that cannot be read."""
+
+MOST_STREAMS = 2_000
+LONGEST_QUEUE = 64
+"""Events a client may be behind before its stream is ended; it comes back with the last id it saw."""
+
+
+class Client:
+    """One stream: what waits to be sent to it."""
+
+    def __init__(self, sight: Sight) -> None:
+        self.sight = sight
+        self.is_slow = False
+        self.on_drop: Callable[[], object] = lambda: None
+        self._waiting: deque[bytes] = deque()
+        self._news = asyncio.Event()
+        self._is_over = False
+
+    def put(self, lines: bytes) -> bool:
+        """Queue ``lines``; False when the client is too far behind, and ended by that."""
+        if len(self._waiting) >= LONGEST_QUEUE:
+            self.is_slow = True
+            self.end()
+            self.on_drop()  # it may be waiting for the client to read
+            return False
+        self._waiting.append(lines)
+        self._news.set()
+        return True
+
+    def end(self) -> None:
+        self._is_over = True
+        self._news.set()
+
+    async def take(self, seconds: float) -> bytes | None:
+        """All that waits, in one piece; nothing after ``seconds``; None when the stream is over."""
+        if not self._waiting and not self._is_over:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
+        if self.is_slow or (self._is_over and not self._waiting):
+            return None
+        taken = b"".join(self._waiting)
+        self._waiting.clear()
+        if not self._is_over:
+            self._news.clear()
+        return taken
+
+
+class Hub:
+    """The process's one poller. ``position`` is the snapshot whose events all clients have been given."""
+
+    def __init__(self, reader: LakeReader, shelf: Shelf) -> None:
+        self.position = 0
+        self.running: tuple[RunInProgress, ...] = ()
+        self._reader = reader
+        self._shelf = shelf
+        self._clients: set[Client] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
+        self._looks = 0
+
+    @property
+    def clients(self) -> int:
+        return len(self._clients)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether results are in memory, readable or not as the lake may be now."""
+        return self._shelf.state is not None
+
+    async def start(self) -> None:
+        """Read once, then look for news until closed. A lake that cannot be read now is read later."""
+        with contextlib.suppress(MediSyncError):
+            await self._first_look()
+        self._task = asyncio.create_task(self._watch(), name="hub")
+
+    async def close(self) -> None:
+        self.say_goodbye()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def say_goodbye(self) -> None:
+        """End all streams: the server stops. Their clients come back to the next one with the last id they saw."""
+        self._is_closing = True
+        for client in list(self._clients):
+            client.end()
+
+    def join(self, sight: Sight) -> Client:
+        """A new stream; raises TooManyStreamsError."""
+        if len(self._clients) >= MOST_STREAMS or self._is_closing:
+            raise TooManyStreamsError(f"This process serves {MOST_STREAMS:,} streams already.")
+        client = Client(sight)
+        self._clients.add(client)
+        metrics.STREAMS.set(len(self._clients))
+        return client
+
+    def leave(self, client: Client) -> None:
+        self._clients.discard(client)
+        metrics.STREAMS.set(len(self._clients))
+
+    async def missed(self, last_id: str | None, sight: Sight, until: int) -> bytes:
+        """What a client that saw ``last_id`` gets first: what it missed, or word that it must load everything anew."""
+        if last_id is None:
+            return as_lines("stream.ready", {"snapshot": until}, event_id=f"{until}-0")
+        try:
+            snapshot_id, number = changes.parse_id(last_id)
+            events = await self._reader.read(changes.events_after, self._reader.lake, snapshot_id - 1, until=until)
+        except (GapError, LakeUnreadableError):
+            return as_lines("stream.reset", {"snapshot": until}, event_id=f"{until}-0")
+        wanted = (one for one in events if (one.snapshot_id, one.number) > (snapshot_id, number))
+        return b"".join(filter(None, (one.lines(sight) for one in wanted))) or b": nothing missed\n\n"
+
+    async def look(self) -> None:
+        """One look at the lake and at the runs that are going on."""
+        self._looks += 1
+        await self._look_for_started()
+        newest = await self._reader.read(self._newest)
+        if newest == self.position and self._shelf.state is not None and self._looks % NOTEBOOKS_EVERY:
+            return
+        if newest < self.position:  # the lake was replaced
+            await self._reader.read(self._shelf.refresh)
+            self._send_to_all("stream.reset", {"snapshot": newest}, event_id=f"{newest}-0")
+        elif newest > self.position:
+            await self._tell_of(newest)
+        else:
+            await self._reader.read(self._shelf.refresh)
+        self.position = newest
+
+    async def _tell_of(self, newest: int) -> None:
+        """The shelf first: whoever hears of a result finds it there."""
+        await self._reader.read(self._shelf.refresh)
+        try:
+            events = await self._reader.read(changes.events_after, self._reader.lake, self.position, until=newest)
+        except GapError:
+            self._send_to_all("stream.reset", {"snapshot": newest}, event_id=f"{newest}-0")
+            return
+        for event in events:
+            self._count(event)
+            for client in list(self._clients):
+                lines = event.lines(client.sight)
+                if lines is not None:
+                    self._give(client, lines)
+
+    async def _first_look(self) -> None:
+        state = await self._reader.read(self._shelf.refresh)
+        self.position = state.snapshot_id
+        self.running = tuple(await self._reader.read(runs_in_progress, self._reader.lake.settings))
+
+    async def _look_for_started(self) -> None:
+        """Runs that began carry no id: they are of the present, and nobody who was away needs them."""
+        running = tuple(await self._reader.read(runs_in_progress, self._reader.lake.settings))
+        known = {one.run_id for one in self.running}
+        for one in running:
+            if one.run_id not in known:
+                log.info("Run started: %s", one.analysis, extra={"run_id": one.run_id, "event": "run.started"})
+                self._send_to_all("run.started", started_data(one))
+        self.running = running
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(TROUBLE_SECONDS if self._reader.trouble else POLL_SECONDS)
+            try:
+                await self.look()
+            except MediSyncError:
+                continue  # noted by the reader
+            except Exception:
+                log.exception("The lake could not be looked at; trying again.")
+                await asyncio.sleep(TROUBLE_SECONDS)
+
+    def _newest(self) -> int:
+        return self._reader.lake.last_snapshot_id() or 0
+
+    def _send_to_all(self, name: str, data: dict[str, Any], *, event_id: str | None = None) -> None:
+        lines = as_lines(name, data, event_id=event_id)
+        for client in list(self._clients):
+            self._give(client, lines)
+
+    def _give(self, client: Client, lines: bytes) -> None:
+        if not client.put(lines):
+            metrics.STREAMS_DROPPED.inc()
+            self.leave(client)
+
+    def _count(self, event: Event) -> None:
+        metrics.EVENTS.labels(event.name).inc()
+        about = {"event": event.name}
+        if isinstance(event.of, dict) and "run_id" in event.of:
+            about["run_id"] = event.of["run_id"]
+        elif hasattr(event.of, "delivery_id"):
+            about["delivery_id"] = event.of.delivery_id
+        log.info("Event %s", event.name, extra=about)
+
+
+def started_data(one: RunInProgress) -> dict[str, Any]:
+    """A run that is going on, as everybody may see it."""
+    return {
+        "run_id": one.run_id,
+        "analysis": one.analysis,
+        "title": one.title,
+        "started_at": one.started_at.isoformat(),
+        "task_id": one.flow_run_id,
+    }
