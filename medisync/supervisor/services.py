@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medisync.api import server as api
 from medisync.dashboards import server as pages
 from medisync.fastlane import flow_runs, fork_server, kernels
 from medisync.runs.kernels import FIXED_ENVIRONMENT
@@ -109,6 +110,15 @@ def services(settings: Settings, *, lab: bool = False) -> list[Service]:
             ),
         ),
         *_fork_servers(settings),
+        Service(
+            name="api",
+            title="API",
+            command=tuple(api.command()),
+            port=settings.api_port,
+            port_setting="MEDISYNC_API_PORT",
+            address=api.address(settings),
+            health=api.health_url(settings),
+        ),
         Service(name="watcher", title="Inbox watcher", command=(python, "-m", "medisync.intake.watcher")),
         Service(
             name="pages",

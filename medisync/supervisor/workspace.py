@@ -86,7 +86,7 @@ class Supervisor:
             for service in self._services
         ]
         self._launch(first)  # the Prefect server: worker and deployments need it
-        early = [other for other in others if other.service.name in ("kernels", "flow-runs", "pages", "lab")]
+        early = [other for other in others if other.service.name in ("kernels", "flow-runs", "api", "pages", "lab")]
         for other in early:  # these do not: let them start meanwhile
             self._launch(other)
         self._wait(first, client)
