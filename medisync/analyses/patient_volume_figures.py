@@ -30,7 +30,7 @@ def volume_figure(result: Result) -> Figure:
         axes.axhline(mean, color=CALM, linewidth=1, linestyle=(0, (4, 3)), label="mean of all history")
     axes.plot(recent["period"], recent["admissions"], color=INK, linewidth=1.2, label="admitted")
     _fan(axes, forecast, "period")
-    _finish(axes, f"admissions per {noun}", _highest(recent["admissions"], forecast["upper_95"]))
+    finish_axes(axes, f"admissions per {noun}", _highest(recent["admissions"], forecast["upper_95"]))
     first, last = forecast.iloc[0], forecast.iloc[-1]
     alt = (
         f"Line chart of admissions per {noun}, followed by a forecast of {len(forecast)} {noun}s from "
@@ -52,7 +52,7 @@ def census_figure(result: Result) -> Figure:
     if isinstance(beds, int):
         axes.axhline(beds, color=WARN, linewidth=1.4, linestyle=(0, (6, 2)), label=f"{beds:,} beds")
         highest = max(highest, float(beds))
-    _finish(axes, "beds occupied at midnight", highest)
+    finish_axes(axes, "beds occupied at midnight", highest)
     first, last = table.iloc[0], table.iloc[-1]
     alt = (
         f"Fan chart of occupied beds on {len(table)} days: {_with_interval(first)} on {first['day'].date()}, "
@@ -108,7 +108,8 @@ def _fan(axes: Axes, table: pd.DataFrame, time: str) -> None:
         axes.errorbar(table[time], table["median"], yerr=[-low, high], color=ACCENT, capsize=4)
 
 
-def _finish(axes: Axes, label: str, highest: float) -> None:
+def finish_axes(axes: Axes, label: str, highest: float) -> None:
+    """Dates below, ``label`` beside, from 0 up to ``highest``, and the legend under the axes."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(minticks=4, maxticks=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -10,9 +11,13 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
+from medisync.analyses.clinical_sql import within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, Scalar, SnapshotReader, Table
 from medisync.analyses.patient_volume_figures import NOUN, census_figure, volume_figure, whole
 from medisync.analyses.phrases import counted
+from medisync.analyses.published_forecasts import published_figure, published_forecasts, score_published
+from medisync.analyses.reported import Reported, reported
+from medisync.analyses.stored_orders import stored_orders
 from medisync.errors import NoDataError, SeriesError
 from medisync.stats.accuracy_test import Verdict
 from medisync.stats.census import (
@@ -25,10 +30,13 @@ from medisync.stats.census import (
 from medisync.stats.forecasting import Accuracy, Forecast, forecast_panel, quantile_names
 from medisync.stats.intervals import sample_paths
 from medisync.stats.reporting import reporting_days
+from medisync.stats.sarima import SarimaOrder
 from medisync.stats.series import Panel, SeriesFlag, period_end, regular_panel
 
 ANALYSIS = "patient_volume_prediction"
 TITLE = "Patient volume prediction"
+
+ALL_SITES = "all sites"
 
 CENSUS_DAYS = 56
 """Days the census looks ahead at most."""
@@ -73,44 +81,49 @@ class Params(AnalysisParams):
 @dataclass(frozen=True)
 class Inputs:
     """``daily`` has columns ``day, admissions``: the days with admissions, in order; ``source_daily`` the same of all
-    admissions of the same sources, from ``first_day`` to ``last_day``. ``stays`` has ``nights, ended, stays``: how long
-    stays had lasted by the last day, and whether they were over."""
+    admissions of the same sources, from ``first_day`` to the last day all have reported. ``stays`` has ``nights, ended,
+    stays``: how long stays had lasted by that day, and whether they were over. ``published``: earlier forecasts, as
+    :func:`~medisync.analyses.published_forecasts.published_forecasts` gives them; ``orders``: what the last
+    recalibration found, by id."""
 
     daily: pd.DataFrame
     source_daily: pd.DataFrame
     stays: pd.DataFrame
+    published: pd.DataFrame
+    orders: Mapping[str, SarimaOrder]
     first_day: dt.date
-    last_day: dt.date
+    reported: Reported
+
+    @property
+    def last_day(self) -> dt.date:
+        """The last day all sources and sites have reported."""
+        return self.reported.until
 
 
 def load(snapshot: SnapshotReader, params: Params) -> Inputs:
     """Daily counts; raises :class:`~medisync.errors.NoDataError` where there are no admissions."""
-    where = "WHERE admitted_at IS NOT NULL" + (" AND site = ?" if params.site is not None else "")
+    known = reported(snapshot, site=params.site)
+    hint = "Check the site's spelling." if params.site is not None else "Put a delivery into the inbox."
+    if known is None:
+        raise NoDataError("There are no admissions to forecast from.", hint=hint)
+    last_day = known.until
+    until = within("admitted_at", None, last_day)
+    where = f"WHERE {until}" + (" AND site = ?" if params.site is not None else "")
     values = [params.site] if params.site is not None else None
-    daily = snapshot.query(
-        f"""
-        SELECT CAST(admitted_at AS DATE) AS day, count(*) AS admissions
-        FROM clinical.admissions {where}
-        GROUP BY day ORDER BY day
-        """,
-        values,
-    )
+    daily_counts = "SELECT CAST(admitted_at AS DATE) AS day, count(*) AS admissions FROM clinical.admissions"
+    daily = snapshot.query(f"{daily_counts} {where} GROUP BY day ORDER BY day", values)
     if daily.empty:
-        hint = "Check the site's spelling." if params.site is not None else "Put a delivery into the inbox."
         raise NoDataError("There are no admissions to forecast from.", hint=hint)
     source = daily
     if params.site is not None:
         # A site without admissions on a day has 0 of them only if its source sent anything for that day.
         source = snapshot.query(
-            """
-            SELECT CAST(admitted_at AS DATE) AS day, count(*) AS admissions
-            FROM clinical.admissions
-            WHERE source IN (SELECT source FROM clinical.admissions WHERE site = ?) AND admitted_at IS NOT NULL
+            f"""
+            {daily_counts} WHERE source IN (SELECT source FROM clinical.admissions WHERE site = ?) AND {until}
             GROUP BY day ORDER BY day
             """,
             values,
         )
-    first_day, last_day = (one.date() for one in pd.to_datetime(source["day"].iloc[[0, -1]]))
     stays = snapshot.query(
         f"""
         SELECT least(date_diff('day', CAST(admitted_at AS DATE),
@@ -124,13 +137,24 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
         """,
         values,
     )
-    return Inputs(daily=daily, source_daily=source, stays=stays, first_day=first_day, last_day=last_day)
+    published = published_forecasts(
+        snapshot,
+        ANALYSIS,
+        frequency=params.frequency,
+        until=last_day,
+        unique_id=params.site or ALL_SITES,
+        method=params.method,
+    )
+    first_day = pd.to_datetime(source["day"].iloc[0]).date()
+    orders = stored_orders(snapshot, params.site or ALL_SITES, params.frequency)
+    return Inputs(daily, source, stays, published, orders, first_day, known)
 
 
 def compute(inputs: Inputs, params: Params) -> Result:
     """Forecast, score past forecasts of the same kind, and say what it amounts to."""
     panel = volume_panel(inputs, params)
-    forecast = forecast_panel(panel, params.horizon, method=params.method)
+    forecast = forecast_panel(panel, params.horizon, method=params.method, orders=inputs.orders)
+    board = score_published(inputs.published, panel)
     census = bed_census(inputs, params, forecast)
     first, accuracy = forecast.frame().iloc[0], forecast.accuracy
     known = int((panel.values == panel.values).sum())
@@ -154,12 +178,12 @@ def compute(inputs: Inputs, params: Params) -> Result:
         "backtest_origins": len(forecast.past.origins),
         "horizon": params.horizon,
         "frequency": params.frequency,
-    }
+    } | board.metrics()
     tables = {
         "history": Table.from_frame("Admissions per period", _history_table(panel)),
         "forecast": Table.from_frame("Forecast with 50, 80 and 95 % intervals", _forecast_table(forecast)),
-        "accuracy": Table.from_frame("Past forecasts, scored", _accuracy_table(forecast)),
-    }
+        "accuracy": Table.from_frame("Methods tried again at past dates", _accuracy_table(forecast)),
+    } | board.tables()
     if census is not None:
         tables["census"] = Table.from_frame("Occupied beds at midnight", _census_table(census, inputs.last_day))
         metrics |= {
@@ -176,10 +200,10 @@ def compute(inputs: Inputs, params: Params) -> Result:
         headline=headline(forecast, params),
         finding=_FINDINGS[accuracy.verdicts[0]],
         data_from=inputs.first_day,
-        data_until=inputs.last_day,
+        data_until=inputs.reported.last_day,
         metrics=metrics,
         tables=tables,
-        warnings=_warnings(panel, forecast),
+        warnings=(*inputs.reported.notes(), *_warnings(panel, forecast)),
         lake_rows={"forecasts": Table.from_frame("Forecast quantiles", _kept_forecast(panel, forecast, params))},
     )
 
@@ -190,7 +214,7 @@ def volume_panel(inputs: Inputs, params: Params) -> Panel:
     rule = {"daily": "D", "weekly": "W-SUN", "monthly": "M"}[params.frequency]
     starts = days.dt.to_period(rule).dt.start_time
     counts = inputs.daily["admissions"].groupby(starts.to_numpy()).sum()
-    frame = pd.DataFrame({"unique_id": params.site or "all sites", "ds": counts.index, "y": counts.to_numpy()})
+    frame = pd.DataFrame({"unique_id": params.site or ALL_SITES, "ds": counts.index, "y": counts.to_numpy()})
     try:
         return regular_panel(
             frame,
@@ -270,10 +294,12 @@ def headline(forecast: Forecast, params: Params) -> str:
 
 
 def figures(result: Result) -> list[Figure]:
-    """The forecast after recent history, and the census where there is one."""
+    """The forecast after recent history, the census where there is one, and earlier forecasts that met their truth."""
     drawn = [volume_figure(result)]
     if "census" in result.tables:
         drawn.append(census_figure(result))
+    if "published" in result.tables:
+        drawn.append(published_figure(result, NOUN[str(result.metrics["frequency"])]))
     return drawn
 
 

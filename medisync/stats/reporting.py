@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -39,3 +41,47 @@ def reporting_days(daily: pd.DataFrame, first_day: dt.date, last_day: dt.date) -
             break
         silent = found
     return calendar[~silent]
+
+
+RATE_DAYS = 56
+"""A unit's usual number of admissions is that of its last eight weeks."""
+LONGEST_WAIT_DAYS = 28
+"""A unit that has been silent for longer is no longer waited for: the others would have no numbers meanwhile."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A source or site whose last admission lies too far back to be chance."""
+
+    name: str
+    last_day: dt.date
+    usual_per_week: float
+    is_waited_for: bool  # False: silent for longer than LONGEST_WAIT_DAYS
+
+
+def silences(recent: pd.DataFrame, last_day: dt.date) -> tuple[Silence, ...]:
+    """The units (sources, sites) that lag behind ``last_day``, the last day of all, more than chance explains.
+
+    ``recent`` has columns ``unit, last_day, weekday, admissions``: each unit's own last day, and its admissions on
+    each weekday (Monday is 0) of the 56 days that end with it. As in :func:`reporting_days`, days without an admission
+    are a silence where a Poisson process with the unit's usual rate leaves them empty less often than once in a
+    million times. Sorted by name. Raises :class:`~medisync.errors.SeriesError` if a column is missing.
+    """
+    missing = {"unit", "last_day", "weekday", "admissions"} - set(recent.columns)
+    if missing:
+        raise SeriesError(f"Columns are missing: {', '.join(sorted(missing))}.")
+    found = []
+    for unit, rows in recent.groupby("unit", sort=True):
+        own_last = pd.Timestamp(rows["last_day"].iloc[0])
+        silent = pd.date_range(own_last + pd.Timedelta(days=1), last_day).day_of_week.to_numpy()
+        counts = np.bincount(rows["weekday"].astype(int), weights=rows["admissions"].astype(float), minlength=7)
+        usual = 7 * counts / RATE_DAYS
+        if usual[silent].sum() > -np.log(SMALLEST_CHANCE):
+            is_waited_for = len(silent) <= LONGEST_WAIT_DAYS
+            found.append(Silence(str(unit), own_last.date(), float(usual.sum()), is_waited_for))
+    return tuple(found)
+
+
+def complete_until(lagging: Iterable[Silence], last_day: dt.date) -> dt.date:
+    """The last day all units have reported, those left aside that are no longer waited for."""
+    return min([one.last_day for one in lagging if one.is_waited_for], default=last_day)

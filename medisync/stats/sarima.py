@@ -113,26 +113,33 @@ def sarima_forecasts(values: Floats, order: SarimaOrder, horizon: int, origins: 
     """Point forecasts (k, horizon) of one series (t,) from each of ``origins`` (k,), increasing.
 
     Parameters are estimated on the values before the first origin, starting from the stored ones, so that no origin
-    has seen its future; later origins only filter. NaN where too little is known to estimate.
+    has seen its future; one pass of the filter then serves all origins. NaN where too little is known to estimate.
     """
     root = _root(values)
+    nothing = np.full((len(origins), horizon), np.nan)
     first = int(origins[0])
     if np.isfinite(root[:first]).sum() < SHORTEST // 2:
-        return np.full((len(origins), horizon), np.nan)
-    known = order if first == len(root) and order.parameters else _estimated(root[:first], order)
+        return nothing
+    known = _estimated(root[:first], order)
     if not known.parameters:
-        return np.full((len(origins), horizon), np.nan)
-    last = int(origins[-1])
-    padded = np.concatenate([root[:last], np.full(horizon, np.nan)])
-    forecasts = np.full((len(origins), horizon), np.nan)
-    for j, origin in enumerate(origins):
-        # Values after the origin are hidden from the filter, which then forecasts them.
-        hidden = padded[: int(origin) + horizon].copy()
-        hidden[int(origin) :] = np.nan
-        fitted = _model(hidden, order).filter(np.asarray(known.parameters))
-        forecasts[j] = fitted.fittedvalues[int(origin) :]
-    result: Floats = np.maximum(forecasts, 0.0) ** 2
+        return nothing
+    result: Floats = np.maximum(_from_each_origin(root, known, horizon, origins), 0.0) ** 2
     return result
+
+
+def _from_each_origin(root: Floats, order: SarimaOrder, horizon: int, origins: NDArray[np.intp]) -> Floats:
+    """Forecasts (k, horizon) on the square-root scale: what the filter expects at each origin, carried forward."""
+    last = int(origins[-1])
+    model = _model(np.concatenate([root[:last], np.full(horizon, np.nan)]), order)
+    state = model.filter(np.asarray(order.parameters)).filter_results.predicted_state[:, origins].T
+    design, transition = model.ssm["design"], model.ssm["transition"]
+    observed = model.ssm["obs_intercept"].reshape(-1)  # one a period with regressors, one without
+    drift = model.ssm["state_intercept"].reshape(state.shape[1], -1)[:, 0]
+    forecasts = np.empty((len(origins), horizon))
+    for step in range(horizon):
+        forecasts[:, step] = state @ design[0] + (observed[origins + step] if len(observed) > 1 else observed[0])
+        state = state @ transition.T + drift
+    return forecasts
 
 
 def _root(values: Floats) -> Floats:

@@ -157,6 +157,14 @@ def period_end(start: pd.Timestamp, frequency: Frequency) -> pd.Timestamp:
     return start + pd.Timedelta(days=6 if frequency == "weekly" else 0)
 
 
+def periods_between(earlier: pd.Series, later: pd.Series, frequency: Frequency) -> NDArray[np.int64]:
+    """How many periods each day of ``later`` lies after that of ``earlier``, both first days of a period."""
+    begin, end = pd.DatetimeIndex(earlier), pd.DatetimeIndex(later)
+    if frequency == "monthly":
+        return np.asarray(12 * (end.year - begin.year) + end.month - begin.month, dtype=np.int64)
+    return np.asarray((end - begin).days // (7 if frequency == "weekly" else 1), dtype=np.int64)
+
+
 def regular_panel(
     frame: pd.DataFrame,
     frequency: str,

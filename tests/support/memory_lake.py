@@ -17,6 +17,8 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from medisync.lake import schema
+
 SAMPLE_CSV = Path(__file__).parents[2] / "data" / "sample" / "healthcare_dataset.csv.gz"
 
 SCHEMA = """
@@ -107,6 +109,9 @@ def empty_lake() -> MemoryLake:
     """All tables, no row."""
     connection = duckdb.connect(":memory:", config={"threads": 2})
     connection.execute(SCHEMA)
+    for _, sql in schema.steps():
+        if "TABLE analytics." in sql:
+            connection.execute(sql)
     return MemoryLake(connection)
 
 
