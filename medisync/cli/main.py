@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from medisync import __version__
-from medisync.cli import report, run
+from medisync.cli import recalibrate, report, run
 from medisync.cli.output import Console
 from medisync.errors import MediSyncError
 from medisync.settings import Settings, load_settings
@@ -109,6 +109,7 @@ def ingest(
 
 
 app.command()(run.run)
+app.command()(recalibrate.recalibrate)
 
 
 @app.command()
