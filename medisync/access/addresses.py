@@ -6,8 +6,6 @@ from urllib.parse import urlsplit
 
 from medisync.settings import Settings
 
-Split = tuple[str, str]
-
 
 def host_of(header: str | None) -> str:
     """The host a browser asked for, without its port; "127.0.0.1" when it named none."""
@@ -55,6 +53,12 @@ def safe_next(settings: Settings, host: str, wanted: str | None) -> str:
 def is_secure(settings: Settings) -> bool:
     """Whether browsers reach us through TLS: then cookies travel on nothing else."""
     return settings.public_url.startswith("https://")
+
+
+def public_host(public: str) -> list[str]:
+    """The host of a public address, as a list that is empty when there is none: a name a server answers to."""
+    host = urlsplit(public).hostname
+    return [host] if host else []
 
 
 def _address(public: str, host: str, port: int) -> str:

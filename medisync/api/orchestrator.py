@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import httpx
 
+from medisync.access import prefect_auth
 from medisync.api.errors import OrchestratorAwayError, UnknownTaskError
 from medisync.settings import Settings
 
@@ -62,7 +63,12 @@ class Orchestrator:
     """Prefect's server. Every method raises OrchestratorAwayError when it does not answer."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = httpx.AsyncClient(base_url=settings.prefect_api_url, timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._client = httpx.AsyncClient(
+            base_url=settings.prefect_api_url,
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+            headers=prefect_auth.headers(settings),
+        )
         self._deployments: dict[str, str] = {}
 
     async def close(self) -> None:

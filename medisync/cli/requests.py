@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import httpx
 
+from medisync.access import prefect_auth
 from medisync.settings import Settings
 
 
 def request_refresh(settings: Settings) -> bool:
     """Have the workspace rerun what changed; False when it is not running. Nothing is lost then: ask again later."""
     try:
-        with httpx.Client(base_url=settings.prefect_api_url, timeout=5.0) as client:
+        headers = prefect_auth.headers(settings)
+        with httpx.Client(base_url=settings.prefect_api_url, headers=headers, timeout=5.0) as client:
             found = client.get("/deployments/name/analyze/analyze")
             found.raise_for_status()
             body = {"parameters": {"trigger": "command line"}, "state": {"type": "SCHEDULED"}}

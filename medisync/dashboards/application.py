@@ -15,6 +15,9 @@ from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.treehandler import TornadoVoilaTreeHandler
 
 from medisync import __version__
+from medisync.access.addresses import public_host
+from medisync.access.jupyter import PagesAuthorizer, PagesIdentity
+from medisync.access.page_audience import AUDIENCE_HEADER
 from medisync.dashboards import server
 from medisync.dashboards.parts import stylesheet
 from medisync.dashboards.reading import report_path
@@ -40,10 +43,13 @@ def configuration(settings: Settings) -> Config:
                 "root_dir": str(server.dashboards_folder(settings)),
                 "config_file_paths": [],
                 "connection_dir_root": "/tmp",  # noqa: S108 - a private folder in it; a socket's path holds 107 bytes
+                "identity_provider_class": PagesIdentity,
+                "authorizer_class": PagesAuthorizer,
                 "log_level": "ERROR",  # a warning a visit would say that our own notebook is not signed
                 "tornado_settings": {
                     "ws_ping_timeout": 30_000,  # milliseconds; not above the interval
                     "allow_remote_access": False,  # no other name may be made to point here
+                    "local_hostnames": ["localhost", *public_host(settings.public_pages_url)],
                     "headers": {"Content-Security-Policy": content_security_policy(settings)},
                 },
             },
@@ -55,6 +61,7 @@ def configuration(settings: Settings) -> Config:
                 "default_pool_size": 1,
                 "show_tracebacks": False,
                 "file_allowlist": [],
+                "http_header_envs": [AUDIENCE_HEADER],
                 "resources": {
                     "medisync": {"css": stylesheet(), "version": __version__},
                 },
@@ -73,7 +80,8 @@ def configuration(settings: Settings) -> Config:
 
 def content_security_policy(settings: Settings) -> str:
     """What a page may load: nothing from any other address, and no script but our own files."""
-    sockets = " ".join(f"ws://{host}:{settings.pages_port}" for host in ("127.0.0.1", "localhost"))
+    local = [f"ws://{host}:{settings.pages_port}" for host in ("127.0.0.1", "localhost")]
+    sockets = " ".join([*local, *(f"wss://{host}" for host in public_host(settings.public_pages_url))])
     return "; ".join(
         [
             "default-src 'none'",
@@ -119,8 +127,11 @@ class Pages(Voila):  # type: ignore[misc,unused-ignore]
 class PageHandler(TornadoVoilaHandler):  # type: ignore[misc,unused-ignore]
     """A page whose script may end its kernel when it is closed: for that it needs the cookie set here."""
 
+    @tornado.web.authenticated
     async def get(self, path: str | None = None) -> None:
         _ = self.xsrf_token  # asking for it sets the cookie
+        # What the page's kernel is told of its viewer is ours to say: a header that came with the request is gone.
+        self.request.headers[AUDIENCE_HEADER] = self.medisync_principal.audience
         await super().get(path)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from medisync.access import prefect_auth
 from medisync.intake import arrival
 from medisync.ledger import Claims, ClaimState, open_ledger
 from medisync.settings import Settings, load_settings
@@ -34,7 +35,8 @@ class Watcher:
         self._settings = settings
         self._claims = Claims(open_ledger(settings))
         self._completeness = arrival.Completeness(settings.inbox_settle_seconds)
-        self._client = httpx.Client(base_url=settings.prefect_api_url, timeout=10.0)
+        headers = prefect_auth.headers(settings)
+        self._client = httpx.Client(base_url=settings.prefect_api_url, headers=headers, timeout=10.0)
         self._is_server_away = False
         self._complained_of: set[Path] = set()
 

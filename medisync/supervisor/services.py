@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medisync.access import prefect_auth
+from medisync.access.addresses import public_host
 from medisync.api import server as api
 from medisync.dashboards import server as pages
 from medisync.fastlane import flow_runs, fork_server, kernels
@@ -17,6 +17,8 @@ from medisync.runs.kernels import FIXED_ENVIRONMENT
 from medisync.settings import Settings, environment, project_root
 
 WORK_POOL = "medisync"
+PREFECT_DOOR = "/prefect"
+"""Below this path the API door lets administrators through to Prefect's UI and API."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,18 @@ class Service:
 
 
 def prefect_environment(settings: Settings) -> dict[str, str]:
-    """The variables under which everything of Prefect runs here: its own folder, no telemetry, quick pick-up."""
+    """The variables under which everything of Prefect runs here: its own folder and secret, no telemetry, quick
+    pick-up."""
+    secret = prefect_auth.auth_string(settings)
     return {
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(settings.prefect_home),
         "PREFECT_PROFILES_PATH": str(settings.prefect_home / "profiles.toml"),
         "PREFECT_API_URL": settings.prefect_api_url,
+        "PREFECT_API_AUTH_STRING": secret,
+        "PREFECT_SERVER_API_AUTH_STRING": secret,
+        "PREFECT_SERVER_UI_SERVE_BASE": PREFECT_DOOR,
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.prefect_home / "ui"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
@@ -71,7 +79,6 @@ def base_environment(settings: Settings) -> dict[str, str]:
 def services(settings: Settings, *, lab: bool = False) -> list[Service]:
     """The services in the order they are started."""
     python = sys.executable
-    ui = settings.prefect_api_url.removesuffix("/api")
     listed = [
         Service(
             name="prefect",
@@ -89,7 +96,7 @@ def services(settings: Settings, *, lab: bool = False) -> list[Service]:
             ),
             port=settings.prefect_port,
             port_setting="MEDISYNC_PREFECT_PORT",
-            address=ui,
+            address=f"{settings.api_url.rstrip('/')}{PREFECT_DOOR}/",
             health=f"{settings.prefect_api_url}/health",
         ),
         Service(
@@ -156,9 +163,9 @@ def _fork_servers(settings: Settings) -> list[Service]:
 
 
 def _lab(settings: Settings) -> Service:
-    """JupyterLab over the notebooks, behind a token made at first start."""
-    token = lab_token(settings)
+    """JupyterLab over the notebooks, for whoever is logged in and may."""
     site = f"http://127.0.0.1:{settings.lab_port}"
+    identity = "medisync.access.jupyter"
     options = (
         "--no-browser",
         "--allow-root",
@@ -166,6 +173,10 @@ def _lab(settings: Settings) -> Service:
         f"--ServerApp.port={settings.lab_port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={settings.notebooks}",
+        f"--ServerApp.identity_provider_class={identity}.SessionIdentity",
+        f"--ServerApp.authorizer_class={identity}.LabAuthorizer",
+        "--ServerApp.allow_unauthenticated_access=False",
+        *(f"--ServerApp.local_hostnames={host}" for host in ("localhost", *public_host(settings.public_lab_url))),
         "--LabApp.news_url=",
         "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
     )
@@ -175,22 +186,9 @@ def _lab(settings: Settings) -> Service:
         command=(sys.executable, "-m", "jupyterlab", *options),
         port=settings.lab_port,
         port_setting="MEDISYNC_LAB_PORT",
-        address=f"{site}/lab?token={token}",
-        health=f"{site}/login",
-        environment={"JUPYTER_TOKEN": token},
+        address=f"{site}/lab",
+        health=f"{site}/medisync/health",
     )
-
-
-def lab_token(settings: Settings) -> str:
-    """The token JupyterLab asks for; it lies in ``data/keys/`` for the owner alone."""
-    path = settings.keys / "lab.token"
-    if not path.exists():
-        settings.make_folders()
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(24))
-    return path.read_text(encoding="utf-8")
 
 
 def deploy_command() -> tuple[str, ...]:

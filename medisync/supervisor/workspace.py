@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import psutil
 
+from medisync.access import prefect_auth
 from medisync.errors import AlreadyRunningError, MediSyncError, NotRunningError, PortTakenError
 from medisync.lake import Lake
 from medisync.settings import Settings, project_root
@@ -121,7 +122,9 @@ class Supervisor:
         if self._stop:
             return
         answer = client.post(
-            f"{self._settings.prefect_api_url}/work_pools/", json={"name": WORK_POOL, "type": "process"}
+            f"{self._settings.prefect_api_url}/work_pools/",
+            json={"name": WORK_POOL, "type": "process"},
+            headers=prefect_auth.headers(self._settings),
         )
         if answer.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):  # conflict: it is there already
             raise ServiceFailedError(f"The work pool was not accepted ({answer.status_code}).")

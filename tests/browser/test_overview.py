@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from medisync.runs.publishing import publish
 from medisync.runs.record import RunRecord, RunStatus, new_run_id
 from medisync.settings import Settings, environment, project_root
 from tests.support.admissions_csv import SURNAME, admissions, write_csv
+from tests.support.login import cookies, log_in
 from tests.support.pages import LIVE, PagesServer, Watched, running_pages
 from tests.support.running import medisync, trial_settings, wait_until
 
@@ -106,6 +108,7 @@ def watched(browser: Browser) -> Iterator[Watched]:
 def open_live(watched: Watched, hospital: Hospital) -> Page:
     """Open the overview and wait until it is connected; a mark in the window tells a reload."""
     page = watched.page
+    log_in(page.context, hospital.settings)
     page.goto(hospital.server.url, wait_until="domcontentloaded")
     page.wait_for_selector(LIVE, timeout=20_000)
     page.evaluate("window.neverReloaded = true")
@@ -238,6 +241,7 @@ def test_a_notebook_dropped_into_the_folder_appears_by_itself(loaded: Hospital, 
 
 def test_text_and_pictures_are_in_the_html_itself(loaded: Hospital, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
+    log_in(context, loaded.settings)
     page = context.new_page()
     page.goto(loaded.server.url)
     assert page.locator("main .tile .headline").count() == len(ANALYSES)
@@ -247,7 +251,8 @@ def test_text_and_pictures_are_in_the_html_itself(loaded: Hospital, browser: Bro
 
 
 def test_the_page_is_small_on_the_wire(loaded: Hospital) -> None:
-    with httpx.stream("GET", loaded.server.url, headers={"Accept-Encoding": "gzip"}, timeout=30) as answer:
+    told = {"headers": {"Accept-Encoding": "gzip"}, "cookies": cookies(loaded.settings), "timeout": 30}
+    with httpx.stream("GET", loaded.server.url, **told) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
         assert sum(map(len, answer.iter_raw())) < 200_000
 
@@ -322,7 +327,7 @@ def test_the_full_report_is_one_click_away(loaded: Hospital, watched: Watched) -
 
 
 def test_nothing_else_of_the_workspace_is_served(loaded: Hospital) -> None:
-    url = loaded.server.url
+    url, known = loaded.server.url, cookies(loaded.settings)
     for path in (
         "reports/",
         "reports/..%2f..%2fdata",
@@ -331,12 +336,23 @@ def test_nothing_else_of_the_workspace_is_served(loaded: Hospital) -> None:
         "voila/tree",
         "nothing",
     ):
-        answer = httpx.get(f"{url}{path}")
+        answer = httpx.get(f"{url}{path}", cookies=known)
         assert answer.status_code in (403, 404), path
         assert "http://" not in answer.text, path
         assert "https://" not in answer.text, path
-    assert httpx.get(url, headers={"Host": "elsewhere.example"}).status_code == 403
-    assert "default-src 'none'" in httpx.get(url).headers["Content-Security-Policy"]
+    assert httpx.get(url, headers={"Host": "elsewhere.example"}, cookies=known).status_code == 403
+    assert "default-src 'none'" in httpx.get(url, cookies=known).headers["Content-Security-Policy"]
+
+
+def test_nothing_is_served_to_strangers(loaded: Hospital) -> None:
+    url = loaded.server.url
+    for path in ("", "voila/render/overview.ipynb", "reports/r0", "api/kernels/00000000-0000-0000-0000-000000000000"):
+        answer = httpx.get(f"{url}{path}")
+        assert answer.status_code in (302, 403), path
+        assert answer.headers.get("Location", "/login?next=").startswith("/login?next="), path
+        assert "MediSync Overview" not in answer.text
+    led = httpx.get(f"{url}login", params={"next": "/reports/r0"}).headers["Location"]
+    assert led == f"{loaded.settings.api_url}login?next=" + quote(f"{url}reports/r0", safe="")
 
 
 def test_a_page_whose_notebook_fails_says_so_without_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,7 +362,7 @@ def test_a_page_whose_notebook_fails_says_so_without_its_error(tmp_path: Path, m
     broken = notebook.replace("page.prepare()", "raise RuntimeError(page)")
     (settings.dashboards / "overview.ipynb").write_text(broken, encoding="utf-8")
     with running_pages(settings) as server:
-        text = httpx.get(server.url, timeout=30).text
+        text = httpx.get(server.url, timeout=30, cookies=cookies(settings)).text
     assert "This page could not be made" in text
     assert "RuntimeError" not in text
     assert "RuntimeError" in (settings.logs / "pages.log").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.login import log_in
 from tests.support.pages import LIVE, Watched, chromium
 from tests.support.running import RunningWorkspace, wait_until
 from tests.support.traces import names_found
@@ -57,6 +58,7 @@ def test_the_sample_dropped_into_the_inbox_changes_the_open_page(
     with chromium() as browser:
         watched = Watched(browser.new_page())
         page = watched.page
+        log_in(page.context, workspace.settings)
         page.goto(workspace.settings.pages_url, wait_until="domcontentloaded")
         page.wait_for_selector(LIVE, timeout=60_000)
         page.evaluate("window.neverReloaded = true")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from medisync.access import prefect_auth
 from medisync.lake import Lake
 from medisync.settings import PREFIX, Settings, environment
 
@@ -81,7 +82,8 @@ class RunningWorkspace:
 
     def api(self, method: str, path: str, **options: Any) -> Any:
         """Ask the workspace's Prefect server."""
-        answer = httpx.request(method, f"{self.settings.prefect_api_url}{path}", timeout=30, **options)
+        headers = prefect_auth.headers(self.settings)
+        answer = httpx.request(method, f"{self.settings.prefect_api_url}{path}", timeout=30, headers=headers, **options)
         answer.raise_for_status()
         return answer.json()
 

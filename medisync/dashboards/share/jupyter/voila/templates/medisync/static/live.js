@@ -161,7 +161,7 @@
     try {
       const answer = await fetch(`${base}api/kernels/${kernel}`, { cache: "no-store" });
       if (answer.ok) return connect();
-      if (answer.status === 404) return reload();
+      if ([403, 404].includes(answer.status)) return reload(); // no kernel, or nobody is logged in any more
     } catch {
       // the server is away
     }
