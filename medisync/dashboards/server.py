@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
@@ -15,6 +17,8 @@ SHARE = Path(__file__).resolve().parent / "share" / "jupyter"
 TEMPLATE = "medisync"
 HEALTH_PATH = "health"
 OVERVIEW = "overview.ipynb"
+ORDER = ("overview", "forecasts", "surges", "patients", "data")
+"""The pages that come with MediSync."""
 
 
 def command(settings: Settings) -> list[str]:
@@ -41,6 +45,28 @@ def environment(settings: Settings) -> dict[str, str]:
 def health_url(settings: Settings) -> str:
     """Answers 200 as soon as the server listens."""
     return f"{settings.pages_url}{HEALTH_PATH}"
+
+
+@dataclass(frozen=True)
+class PageLink:
+    """One page as the bar on top of every page names it."""
+
+    name: str  # of the notebook, without its ending
+    title: str
+    path: str  # below the server's address
+
+
+def page_links(settings: Settings) -> list[PageLink]:
+    """Every page there is: those that come with MediSync in their order, then a workspace's own by title."""
+    links = []
+    for path in sorted(dashboards_folder(settings).glob("*.ipynb")):
+        try:
+            title = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("title") or path.stem
+        except (OSError, ValueError, KeyError, AttributeError):  # no notebook (yet): the others are there
+            continue
+        links.append(PageLink(path.stem, str(title), "" if path.name == OVERVIEW else f"voila/render/{path.name}"))
+    known = {name: place for place, name in enumerate(ORDER)}
+    return sorted(links, key=lambda link: (known.get(link.name, len(known)), link.title.casefold()))
 
 
 def dashboards_folder(settings: Settings) -> Path:
