@@ -21,6 +21,7 @@ from medisync.access.page_audience import AUDIENCE_HEADER
 from medisync.dashboards import server
 from medisync.dashboards.parts import stylesheet
 from medisync.dashboards.reading import report_path
+from medisync.reports.pack import kept_packs
 from medisync.settings import Settings, load_settings
 
 CULL_AFTER_SECONDS = 25
@@ -63,7 +64,11 @@ def configuration(settings: Settings) -> Config:
                 "file_allowlist": [],
                 "http_header_envs": [AUDIENCE_HEADER],
                 "resources": {
-                    "medisync": {"css": stylesheet(), "version": __version__},
+                    "medisync": {
+                        "css": stylesheet(),
+                        "version": __version__,
+                        "pages": server.page_links(settings),
+                    },
                 },
             },
             "MappingKernelManager": {
@@ -118,6 +123,7 @@ class Pages(Voila):  # type: ignore[misc,unused-ignore]
             (rf"/{server.HEALTH_PATH}", HealthHandler),
             (r"/favicon\.ico", IconHandler),
             (r"/reports/(r[0-9A-Za-z-]+)", ReportHandler, {"settings_of_workspace": self.workspace}),
+            (r"/packs/([0-9A-Za-z-]+)/pack\.(html|pdf)", PackHandler, {"settings_of_workspace": self.workspace}),
             (r"/()", PageHandler, {**page, "notebook_path": server.OVERVIEW}),
             (r"/voila/render/(.*)", PageHandler, page),
         ]
@@ -165,6 +171,21 @@ class ReportHandler(JupyterHandler):
             raise tornado.web.HTTPError(404, "There is no report of run %s", run_id)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.write(path.read_bytes())
+
+
+class PackHandler(JupyterHandler):
+    """A report pack, as a page or as PDF."""
+
+    def initialize(self, settings_of_workspace: Settings) -> None:
+        self._workspace = settings_of_workspace
+
+    @tornado.web.authenticated
+    def get(self, name: str, kind: str) -> None:
+        found = next((one for one in kept_packs(self._workspace) if one.name == name), None)
+        if found is None:
+            raise tornado.web.HTTPError(404, "There is no such pack")
+        self.set_header("Content-Type", "application/pdf" if kind == "pdf" else "text/html; charset=utf-8")
+        self.write((found.pdf if kind == "pdf" else found.html).read_bytes())
 
 
 def main(arguments: list[str] | None = None) -> None:
