@@ -57,6 +57,9 @@ class Settings(BaseSettings):
 
     kernels: int = Field(2, ge=1, le=64, description="Notebooks that run at once.")
     notebook_seconds: int = Field(600, ge=5, description="Time budget of one notebook; it is stopped after that.")
+    notebook_memory_mb: int = Field(
+        4000, ge=500, description="Memory budget of one notebook, in megabytes; it is stopped when it asks for more."
+    )
     retries: int = Field(2, ge=0, le=10, description="Further tries of a notebook that failed for a passing reason.")
     retry_seconds: float = Field(2.0, ge=0, le=3600, description="Wait before the first retry; doubled each time.")
     disclosure_threshold: int = Field(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from medisync import __version__
-from medisync.cli import recalibrate, report, run
+from medisync.cli import compare, lineage, recalibrate, report, reproduce, run, why
 from medisync.cli.output import Console
 from medisync.errors import MediSyncError
 from medisync.settings import Settings, load_settings
@@ -109,6 +109,10 @@ def ingest(
 
 
 app.command()(run.run)
+app.command()(reproduce.reproduce)
+app.command()(compare.compare)
+app.command()(why.why)
+app.command()(lineage.lineage)
 app.command()(recalibrate.recalibrate)
 
 

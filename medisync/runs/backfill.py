@@ -31,7 +31,7 @@ def combinations(grid: list[str]) -> list[dict[str, Any]]:
     axes: dict[str, list[Any]] = {}
     for axis in grid:
         name, separator, texts = axis.partition("=")
-        values = [_value(text.strip()) for text in _parts(texts)]
+        values = [_value(text.strip()) for text in parts(texts)]
         if not separator or not name.isidentifier() or not values or name in axes:
             raise ParameterError(f"{axis!r} is not of the form name=value,value, or names a parameter twice.")
         axes[name] = values
@@ -41,7 +41,7 @@ def combinations(grid: list[str]) -> list[dict[str, Any]]:
     return made
 
 
-def _parts(text: str) -> list[str]:
+def parts(text: str) -> list[str]:
     """``text`` cut at commas outside brackets."""
     parts, depth = [""], 0
     for sign in text:

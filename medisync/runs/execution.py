@@ -14,6 +14,9 @@ from medisync.runs.publishing import check_lake_rows
 from medisync.runs.record import RESULT_MIME
 from medisync.runs.registry import PINNED, AnalysisNotebook
 
+OUT_OF_MEMORY = frozenset({"MemoryError", "_ArrayMemoryError", "ArrayMemoryError", "OutOfMemoryException"})
+"""What Python, numpy and DuckDB raise when they get no more."""
+
 
 class NotebookFailedError(MediSyncError):
     """The notebook raised, ran out of time, lost its kernel, or did not publish exactly one result."""
@@ -43,6 +46,7 @@ def execute(
     *,
     source: Path | None = None,
     budget_seconds: int,
+    budget_mb: int = 0,
     fork_socket: Path | None = None,
     environment: dict[str, str] | None = None,
 ) -> Execution:
@@ -50,7 +54,7 @@ def execute(
 
     ``source`` is the file that runs, by default the notebook's own; it works in the notebook's folder either way. The
     kernel is forked by the server at ``fork_socket`` when one listens there, and gets ``environment`` on top of the
-    fixed one.
+    fixed one. ``budget_mb`` 0 is no limit of memory.
 
     Raises NotebookFailedError.
     """
@@ -67,7 +71,7 @@ def execute(
     output.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + budget_seconds
     try:
-        with private_transport(fork_socket, environment) as config, closed_event_loop():
+        with private_transport(fork_socket, environment, 1_000_000 * budget_mb) as config, closed_event_loop():
             executed = papermill.execute_notebook(
                 (source or notebook.path).absolute(),
                 output.absolute(),
@@ -80,6 +84,13 @@ def execute(
                 resources={"metadata": {"path": str(notebook.path.parent.absolute())}},
             )
     except PapermillExecutionError as error:
+        if error.ename in OUT_OF_MEMORY:
+            raise NotebookFailedError(
+                f"Cell {error.cell_index + 1} of {notebook.path.name} asked for more memory than there is for a "
+                f"notebook ({budget_mb:,} MB).",
+                code="notebook-too-big",
+                is_passing=False,
+            ) from None
         raise NotebookFailedError(
             f"Cell {error.cell_index + 1} of {notebook.path.name} raised {error.ename}: {error.evalue}",
             code="notebook-raised",

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import os
+import resource
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import KernelProvisionerFactory
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
-from traitlets import Dict, Type, Unicode
+from traitlets import Dict, Int, Type, Unicode
 from traitlets.config import Config
 
+from medisync.fastlane.provisioner import forked_spec
 from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 
 QUIET = "--log-level=CRITICAL"
@@ -72,17 +72,11 @@ class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
     client_factory = Type(QuickClient, klass=AsyncKernelClient)
     fork_socket = Unicode(help="Path of the fork server's socket; empty for normal kernels.").tag(config=True)
     environment = Dict(help="Variables for this kernel, on top of the fixed ones.").tag(config=True)
+    memory_bytes = Int(0, help="Data the kernel and each of its children may allocate; 0: no limit.").tag(config=True)
 
     @property
     def kernel_spec(self) -> Any:
-        spec = super().kernel_spec
-        if spec is not None and self.fork_socket and os.path.exists(self.fork_socket):
-            provisioner = {"provisioner_name": "medisync-fork", "config": {"socket": self.fork_socket}}
-            forked = copy.copy(spec)
-            forked.metadata = {**spec.metadata, "kernel_provisioner": provisioner}
-            if KernelProvisionerFactory.instance().is_provisioner_available(forked):
-                return forked
-        return spec
+        return forked_spec(super().kernel_spec, self.fork_socket)
 
     async def _async_start_kernel(self, **options: Any) -> None:
         environment = dict(options.pop("env", None) or os.environ)
@@ -94,6 +88,10 @@ class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
         ):  # else every shutdown is told on the terminal; a restart has it already
             options["extra_arguments"] = [*given, QUIET]
         await super()._async_start_kernel(env=environment, **options)
+        if self.memory_bytes and hasattr(resource, "prlimit"):  # Linux
+            with suppress(OSError, ValueError):  # it has died already, or may not have so much anyway
+                limits = (self.memory_bytes, self.memory_bytes)
+                resource.prlimit(self.provisioner.pid, resource.RLIMIT_DATA, limits)
 
     start_kernel = _async_start_kernel
 
@@ -111,7 +109,9 @@ def closed_event_loop() -> Iterator[None]:
 
 
 @contextmanager
-def private_transport(fork_socket: Path | None = None, environment: dict[str, str] | None = None) -> Iterator[Config]:
+def private_transport(
+    fork_socket: Path | None = None, environment: dict[str, str] | None = None, memory_bytes: int = 0
+) -> Iterator[Config]:
     """The kernel manager's configuration for one kernel; its directory is gone afterwards."""
     folder = tempfile.mkdtemp(prefix="medisync-kernel-")  # 0700; short, since a socket's path holds 107 bytes
     try:
@@ -123,6 +123,7 @@ def private_transport(fork_socket: Path | None = None, environment: dict[str, st
                     "connection_file": os.path.join(folder, "connection.json"),
                     "fork_socket": str(fork_socket or ""),
                     "environment": environment or {},
+                    "memory_bytes": memory_bytes,
                 }
             }
         )

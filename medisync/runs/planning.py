@@ -128,6 +128,16 @@ def require_snapshot(lake: Lake, snapshot_id: int) -> None:
         )
 
 
+def latest(lake: Lake, analysis: str, parameters_hash: str) -> RunRecord | None:
+    """The newest completed run of an analysis with these parameters on the data of its day."""
+    rows = lake.query(
+        "SELECT record FROM analytics.runs WHERE analysis = ? AND parameters_hash = ? AND status = ? "
+        "AND json_extract_string(record, '$.as_of') IS NULL ORDER BY finished_at DESC LIMIT 1",
+        [analysis, parameters_hash, RunStatus.COMPLETED],
+    )
+    return RunRecord.model_validate_json(rows[0]["record"]) if rows else None
+
+
 def _planned(
     lake: Lake, notebook: AnalysisNotebook, values: dict[str, Any], snapshot_id: int, versions: dict[str, int]
 ) -> Plan:

@@ -39,10 +39,12 @@ def found_in(lake: Lake, texts: Iterable[str]) -> bool:
 
 
 def outputs_of(document: dict[str, Any]) -> list[tuple[int, str]]:
-    """Cell number (from 1) and text of every output of an executed notebook."""
+    """Cell number (from 1, without the cell papermill puts in) and text of every output of an executed notebook."""
+    cells = document.get("cells", [])
+    own = [one for one in cells if "injected-parameters" not in one.get("metadata", {}).get("tags", [])]
     return [
         (number, text)
-        for number, cell in enumerate(document.get("cells", []), start=1)
+        for number, cell in enumerate(own, start=1)
         for output in cell.get("outputs", [])
         for text in _texts(output)
     ]

@@ -24,7 +24,7 @@ from medisync.errors import LakeBusyError, UserError
 from medisync.fastlane import kernels
 from medisync.lake import Lake
 from medisync.reports.page import write_report
-from medisync.runs import identity, planning, recall, versions
+from medisync.runs import identity, notices, planning, printed_keys, recall, versions
 from medisync.runs.execution import Execution, NotebookFailedError, execute
 from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from medisync.runs.planning import Plan, plan
@@ -88,6 +88,7 @@ def _performed(lake: Lake, chosen: Plan, request: Request, run_id: str, started:
             folder / "notebook.ipynb",
             source=source,
             budget_seconds=settings.notebook_seconds,
+            budget_mb=settings.notebook_memory_mb,
             fork_socket=kernels.socket_path(settings),
         )
 
@@ -101,7 +102,15 @@ def _performed(lake: Lake, chosen: Plan, request: Request, run_id: str, started:
         log.warning("%s failed after %s tries: %s", chosen.analysis, attempts, error.code)
     except Exception as error:  # whatever it is, the other notebooks of the round go on
         failure = _unforeseen("run", chosen, error)
+    try:
+        failure = _without_keys(lake, folder / "notebook.ipynb", chosen, result) or failure
+    except Exception as error:
+        failure = _unforeseen("look through", chosen, error)
+        (folder / "notebook.ipynb").unlink(missing_ok=True)
+    result = None if failure else result
     record = _record(run_id, chosen, request, started, attempts, result, failure)
+    if result is not None and chosen.is_default:
+        record, result = _with_notices(lake, record, result)
     try:
         _keep_files(folder, record, result)
     except Exception as error:  # a full disk, say: what cannot be shown is not published
@@ -125,6 +134,35 @@ def _kept(lake: Lake, chosen: Plan) -> tuple[Plan, Path]:
     raise NotebookFailedError(
         f"{chosen.notebook.path.name} or its code is being changed all the time.", code="bad-notebook", is_passing=False
     )
+
+
+def _without_keys(lake: Lake, executed: Path, chosen: Plan, result: Result | None) -> NotebookFailedError | None:
+    """A failure when notebook or result show a person's key; they are struck out of what is kept."""
+    document = json.loads(executed.read_text(encoding="utf-8")) if executed.exists() else {}
+    shown = printed_keys.outputs_of(document)
+    texts = [text for _, text in shown] + ([result.model_dump_json()] if result else [])
+    if not printed_keys.found_in(lake, texts):
+        return None
+    _write_json(executed, printed_keys.struck_out(document))
+    where = sorted({number for number, text in shown if printed_keys.SHAPE.search(text)})
+    cells = f"Cell {', '.join(map(str, where))}" if where else "The result"
+    return NotebookFailedError(
+        f"{cells} of {chosen.notebook.path.name} shows the key of a patient, an admission or a practitioner.",
+        code="shows-a-key",
+        is_passing=False,
+    )
+
+
+def _with_notices(lake: Lake, record: RunRecord, result: Result) -> tuple[RunRecord, Result]:
+    """Both with what moved since the run before; pages show it where they show the result's cautions."""
+    try:
+        earlier = planning.latest(lake, record.analysis, record.parameters_hash)
+        told = notices.notices(lake, result, record.snapshot_id, earlier) if earlier else ()
+    except Exception as error:  # a result is not withheld for want of a remark about it
+        log.error("Could not compare %s with the run before", record.analysis, exc_info=error)
+        return record, result
+    warnings = (*result.warnings, *told)
+    return record.model_copy(update={"notices": told}), result.model_copy(update={"warnings": warnings})
 
 
 def _unforeseen(what: str, chosen: Plan, error: Exception) -> NotebookFailedError:
@@ -172,7 +210,7 @@ def _record(
         finished_at=_now(),
         headline=result.headline if result else None,
         error_code=failure.code if failure else None,
-        error_message=failure.message if failure else None,
+        error_message=printed_keys.struck_out(failure.message) if failure else None,
     )
 
 
@@ -228,10 +266,14 @@ def _keep_files(folder: Path, record: RunRecord, result: Result | None) -> None:
         document["metadata"].setdefault("medisync", {})["run"] = record.model_dump(mode="json")
         for path in ("input_path", "output_path"):
             document["metadata"].get("papermill", {}).pop(path, None)
-        draft = executed.with_suffix(".draft")
-        draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        draft.replace(executed)
+        _write_json(executed, document)
     write_report(folder / "report.html", record, result)
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)
 
 
 def _show_as_latest(folder: Path, record: RunRecord) -> None:

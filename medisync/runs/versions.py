@@ -65,7 +65,7 @@ def keep(settings: Settings, notebook: AnalysisNotebook, code: Closure) -> Path:
     if source_hash(document) != notebook.notebook_hash or hash_of_contents(hashes) != code.hash:
         raise ChangedMeanwhileError
     root = folder(settings)
-    raw = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True).encode()
+    raw = json.dumps(document, indent=1, ensure_ascii=False).encode()  # in its own order, which its hash knows
     lock = project_root() / "requirements.lock"
     for content in files.values():
         _put(root, content)

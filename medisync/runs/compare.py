@@ -1,0 +1,200 @@
+"""Two runs, two snapshots or two parameter sets side by side: inputs, code, parameters, environment, every number.
+
+What is compared is told as data (:class:`Comparison`), in words and as JSON; command line, API and pages call the same
+functions. No patient's value is in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from medisync.errors import ParameterError
+from medisync.lake import Lake
+from medisync.runs import differences, identity, input_changes, numbers, records, registry
+from medisync.runs.differences import Difference
+from medisync.runs.input_changes import DeliveryBetween, TableChange
+from medisync.runs.numbers import Change
+from medisync.runs.planning import SnapshotExpiredError, require_snapshot
+from medisync.runs.records import NoSuchRunError
+
+SHOWN_CHANGES = 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``before`` and ``after`` name the two sides. ``changes`` are ranked by size, the largest first."""
+
+    kind: str
+    before: str
+    after: str
+    snapshots: tuple[int, int]
+    tables: tuple[TableChange, ...] = ()
+    deliveries: tuple[DeliveryBetween, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    changes: tuple[Change, ...] = ()
+    compared: int = 0
+    note: str | None = None
+
+    def sentence(self) -> str:
+        """The comparison in one sentence."""
+        rows = sum(one.created + one.updated + one.deleted for one in self.tables)
+        told = [
+            f"{rows:,} input rows changed by {_counted(len(self.deliveries), 'delivery', 'deliveries')}"
+            if rows
+            else "the inputs are the same"
+        ]
+        for kind, word in (("code", "code"), ("parameters", "parameters"), ("environment", "environment")):
+            which = [one.what for one in self.differences if one.kind == kind]
+            if which:
+                told.append(f"{word} differs ({', '.join(which[:5])}{' and more' if len(which) > 5 else ''})")
+        if self.compared:
+            told.append(
+                f"{len(self.changes):,} of {self.compared:,} values differ"
+                if self.changes
+                else f"all {self.compared:,} values are the same"
+            )
+        return f"From {self.before} to {self.after}: {'; '.join(told)}."
+
+    def lines(self) -> list[str]:
+        """The comparison for people, line by line."""
+        lines = [self.sentence()]
+        if self.note:
+            lines.append(self.note)
+        lines += [
+            f"  {one.table}: {one.created:,} rows created, {one.updated:,} updated, {one.deleted:,} deleted"
+            for one in self.tables
+            if one.created or one.updated or one.deleted
+        ]
+        lines += [
+            f"  delivery {one.name}: {one.created:,} admissions created, {one.updated:,} updated, "
+            f"{one.deleted:,} deleted"
+            for one in self.deliveries
+        ]
+        lines += [f"  {one}" for one in self.differences]
+        for one in self.changes[:SHOWN_CHANGES]:
+            where = " · ".join(part for part in (one.place, one.row, one.column) if part)
+            by = "" if one.relative is None else f" ({100 * one.relative:.3g} %)"
+            lines.append(f"  {where}: {one.before} -> {one.after}{by}")
+        if len(self.changes) > SHOWN_CHANGES:
+            lines.append(f"  and {len(self.changes) - SHOWN_CHANGES:,} more; --json gives all")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "before": self.before,
+            "after": self.after,
+            "snapshots": list(self.snapshots),
+            "sentence": self.sentence(),
+            "note": self.note,
+            "tables": [one.as_json() for one in self.tables],
+            "deliveries": [one.as_json() for one in self.deliveries],
+            "differences": [one.as_json() for one in self.differences],
+            "compared": self.compared,
+            "changes": [one.as_json() for one in self.changes],
+        }
+
+
+def compare(lake: Lake, before: str, after: str, *, analysis: str | None = None) -> Comparison:
+    """Two runs by id, two snapshots by number, or, with ``analysis``, two parameter sets as ``name=value,name=value``.
+
+    Raises NoSuchRunError, SnapshotExpiredError, UnknownAnalysisError, ParameterError.
+    """
+    if analysis is not None:
+        return compare_parameters(lake, analysis, _parameters(before), _parameters(after))
+    if before.isdigit() and after.isdigit():
+        return compare_snapshots(lake, int(before), int(after))
+    return compare_runs(lake, before, after)
+
+
+def compare_runs(lake: Lake, before: str, after: str) -> Comparison:
+    """Two completed runs; of different analyses only what they share is compared. Raises NoSuchRunError."""
+    (old, old_result), (new, new_result) = records.completed(lake, before), records.completed(lake, after)
+    note = None
+    tables: list[TableChange] = []
+    deliveries: list[DeliveryBetween] = []
+    read = sorted({*old.inputs, *new.inputs})
+    if old.inputs == new.inputs:
+        tables = [input_changes.TableChange(table, 0, 0, 0) for table in read]
+    else:
+        try:
+            for one in (old.snapshot_id, new.snapshot_id):
+                require_snapshot(lake, one)
+            tables = input_changes.table_changes(lake, old.snapshot_id, new.snapshot_id, read)
+            deliveries = input_changes.deliveries_between(lake, old.snapshot_id, new.snapshot_id)
+        except SnapshotExpiredError as error:
+            note = f"The inputs cannot be compared: {error.message}"
+    found = [
+        *differences.of_code(lake.settings, old, new),
+        *differences.of_parameters(old.parameters, new.parameters),
+        *differences.of_environment(old.environment, new.environment, old.fixed_environment, new.fixed_environment),
+    ]
+    addresses = {*numbers.values_of(old_result), *numbers.values_of(new_result)}
+    return Comparison(
+        kind="runs",
+        before=f"{old.analysis} {before}",
+        after=f"{new.analysis} {after}" if new.analysis != old.analysis else after,
+        snapshots=(old.snapshot_id, new.snapshot_id),
+        tables=tuple(tables),
+        deliveries=tuple(deliveries),
+        differences=tuple(found),
+        changes=tuple(numbers.changes(old_result, new_result)),
+        compared=len(addresses),
+        note=note,
+    )
+
+
+def compare_snapshots(lake: Lake, before: int, after: int) -> Comparison:
+    """Two snapshots of the lake: the input tables and the deliveries between. Raises SnapshotExpiredError."""
+    for one in (before, after):
+        require_snapshot(lake, one)
+    return Comparison(
+        kind="snapshots",
+        before=f"snapshot {before}",
+        after=f"snapshot {after}",
+        snapshots=(before, after),
+        tables=tuple(input_changes.table_changes(lake, before, after)),
+        deliveries=tuple(input_changes.deliveries_between(lake, before, after)),
+    )
+
+
+def compare_parameters(lake: Lake, analysis: str, before: dict[str, Any], after: dict[str, Any]) -> Comparison:
+    """The newest runs of ``analysis`` with two parameter sets; what is not given has its default.
+
+    Raises NoSuchRunError when one has not been run.
+    """
+    [notebook] = registry.chosen(lake.settings, [analysis])
+    runs = []
+    for given in (before, after):
+        values = notebook.parameters(given)
+        rows = lake.query(
+            "SELECT run_id FROM analytics.runs WHERE analysis = ? AND parameters_hash = ? AND status = 'completed' "
+            "ORDER BY finished_at DESC LIMIT 1",
+            [analysis, identity.hash_of(values)],
+        )
+        if not rows:
+            flags = " ".join(f"-p {name}={value}" for name, value in given.items())
+            raise NoSuchRunError(
+                f"{analysis} has no completed run with these parameters.", hint=f"medisync run {analysis} {flags}"
+            )
+        runs.append(rows[0]["run_id"])
+    return compare_runs(lake, *runs)
+
+
+def _parameters(text: str) -> dict[str, Any]:
+    from medisync.runs.backfill import combinations, parts
+
+    values: dict[str, Any] = {}
+    for part in parts(text):
+        if part.strip() == "default":
+            continue
+        found = combinations([part.strip()])
+        if len(found) != 1:
+            raise ParameterError(f"{part!r} is not of the form name=value.")
+        values.update(found[0])
+    return values
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
