@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from medisync import __version__
-from medisync.cli import compare, lineage, recalibrate, report, reproduce, run, why
+from medisync.cli import audit, compare, keys, lineage, recalibrate, report, reproduce, run, user, why
 from medisync.cli.output import Console
 from medisync.errors import MediSyncError
 from medisync.settings import Settings, load_settings
@@ -109,11 +109,14 @@ def ingest(
 
 
 app.command()(run.run)
+app.add_typer(user.user, name="user")
+app.add_typer(audit.audit, name="audit")
+app.add_typer(keys.keys, name="keys")
+app.command()(recalibrate.recalibrate)
 app.command()(reproduce.reproduce)
 app.command()(compare.compare)
 app.command()(why.why)
 app.command()(lineage.lineage)
-app.command()(recalibrate.recalibrate)
 
 
 @app.command()
