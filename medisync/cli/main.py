@@ -11,6 +11,7 @@ import typer
 
 from medisync import __version__
 from medisync.cli import audit, compare, keys, lineage, recalibrate, report, reproduce, run, user, why
+from medisync.cli.intake import add_intake_commands
 from medisync.cli.output import Console
 from medisync.errors import MediSyncError
 from medisync.settings import Settings, load_settings
@@ -179,6 +180,7 @@ def settings(as_json: AsJson = False) -> None:
 
 
 app.command()(report.report)
+add_intake_commands(app)
 
 
 def main() -> None:

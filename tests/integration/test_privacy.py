@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import json
 import logging
 import os
 import re
@@ -183,6 +184,18 @@ def test_no_parquet_file_names_a_patient_in_what_it_deleted_or_replaced(
                 rows = cursor.execute(f'SELECT DISTINCT "{name}"::VARCHAR FROM read_parquet(?)', [str(file)]).fetchall()
                 assert not pairs(APART.join(str(value) for (value,) in rows)) & people, (file.name, name)
     cursor.close()
+
+
+def test_the_privacy_scan_finds_nobody(used: tuple[Lake, set[Pair], set[Pair], str]) -> None:
+    """The command looks for everybody of all four deliveries; in a process of its own, as the lake is open here."""
+    settings = used[0].settings
+    search = [sys.executable, "-m", "medisync.cli.main", "privacy-scan", str(settings.data), str(settings.reports)]
+    environment = {**os.environ, "MEDISYNC_DATA": str(settings.data), "MEDISYNC_REPORTS": str(settings.reports)}
+    done = subprocess.run([*search, "--json"], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["findings"], report["unreadable"]) == (0, [], [])
+    assert report["sought"] > 200_000
+    assert report["files"] > 15
 
 
 def test_nothing_that_is_said_or_logged_names_a_patient(used: tuple[Lake, set[Pair], set[Pair], str]) -> None:

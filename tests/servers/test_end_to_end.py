@@ -171,6 +171,16 @@ def test_no_patient_is_named_in_anything_that_was_written(workspace: RunningWork
     assert not any(name.casefold() in workspace.said().casefold() for name in names)
 
 
+def test_the_privacy_scan_finds_nobody_in_all_that(workspace: RunningWorkspace) -> None:
+    """Data but for the raw folders, reports, logs and Prefect's database, for everybody of every delivery."""
+    import json
+
+    done = workspace.medisync("privacy-scan", str(workspace.settings.data), str(workspace.settings.reports), "--json")
+    report = json.loads(done.stdout)
+    assert (report["findings"], report["unreadable"]) == ([], [])
+    assert report["sought"] > 200_000
+
+
 def test_the_status_command_tells_people_and_programs(workspace: RunningWorkspace) -> None:
     import json
 
