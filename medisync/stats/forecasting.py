@@ -28,6 +28,8 @@ USED = "used"
 """Name, among past forecasts, of those by the methods used."""
 SMALLEST_GAIN = 0.02
 """Share by which a candidate has to beat the mean: nobody should plan by a smaller difference."""
+FEWEST_CLEAR = 3
+"""Origins at which a candidate must beat the mean, each time, where they are too few for a standard error."""
 BURN_IN = 10
 """Origins whose errors are needed before past intervals are scored."""
 
@@ -38,8 +40,9 @@ class Accuracy:
 
     ``mase`` (n,) mean absolute error in units of the in-sample seasonal difference; ``mae`` and ``wis`` in events;
     ``skill_*_percent`` (n,) how much smaller the mean absolute error is than the reference's; ``coverage`` percent of
-    truths inside the 50, 80 and 95 % intervals, over all series; the intervals scored at an origin are made of errors
-    known before it. ``test`` compares absolute errors with the mean's.
+    truths inside the 50, 80 and 95 % intervals, over all series, and ``inside_80_percent`` (n,) inside the 80 % ones by
+    series; the intervals scored at an origin are made of errors known before it. ``test`` compares absolute errors
+    with the mean's.
     """
 
     method: str
@@ -49,6 +52,7 @@ class Accuracy:
     skill_mean_percent: Floats
     skill_seasonal_naive_percent: Floats
     coverage: dict[int, float]
+    inside_80_percent: Floats
     scored_intervals: int
     test: AccuracyTest
 
@@ -164,7 +168,8 @@ def best_method(past: Backtest) -> str:
     """The method with the smallest mean scaled error over all series, or the mean if that is not clearly beaten.
 
     Clearly: by at least 2 %, and by more than one standard error of the difference (the rule of Breiman, Friedman,
-    Olshen and Stone 1984, "Classification and Regression Trees", section 3.4.3) where there are origins enough for one.
+    Olshen and Stone 1984, "Classification and Regression Trees", section 3.4.3); with origins too few for one, at
+    each of at least three origins.
     """
     errors = {name: _scaled(past, name) for name in past.forecasts}
     scores = {name: float(known_mean(error)) for name, error in errors.items()}
@@ -176,8 +181,13 @@ def best_method(past: Backtest) -> str:
         return best
     by_origin = {name: known_mean(errors[name], axis=(0, 2))[None, :] for name in (best, "mean")}
     statistic = diebold_mariano(by_origin[best], by_origin["mean"], past.overlap).statistic[0]
-    clear = finite[best] < (1 - SMALLEST_GAIN) * finite["mean"] and not statistic > -1
-    return best if clear else "mean"
+    if np.isfinite(statistic):
+        clear = bool(statistic < -1)
+    else:
+        gain = by_origin["mean"][0] - by_origin[best][0]
+        gain = gain[np.isfinite(gain)]
+        clear = len(gain) >= FEWEST_CLEAR and bool((gain > 0).all())
+    return best if clear and finite[best] < (1 - SMALLEST_GAIN) * finite["mean"] else "mean"
 
 
 def best_rare_method(past: Backtest) -> str:
@@ -200,11 +210,14 @@ def measured_accuracy(panel: Panel, past: Backtest, method: str, *, intervals: b
     by_origin = known_mean(error, axis=2)
     mae = known_mean(error, axis=(1, 2))
     wis, coverage, scored = np.full(len(mae), np.nan), dict.fromkeys((50, 80, 95), float("nan")), 0
+    inside = np.full(len(mae), np.nan)
     if intervals and len(past.origins) > BURN_IN:
         quantiles = past_quantiles(panel, past, method)
         truth = past.truth[:, BURN_IN:]
         wis = known_mean(weighted_interval_score(quantiles, truth), axis=(1, 2))
         coverage = interval_coverage(quantiles, truth)
+        known = np.where(np.isfinite(truth) & np.isfinite(quantiles[..., 0]), 1.0, np.nan)
+        inside = 100 * known_mean(known * ((truth >= quantiles[..., 1]) & (truth <= quantiles[..., -2])), axis=(1, 2))
         scored = int((np.isfinite(truth) & np.isfinite(quantiles[..., 0])).sum())
     return Accuracy(
         method=method,
@@ -214,6 +227,7 @@ def measured_accuracy(panel: Panel, past: Backtest, method: str, *, intervals: b
         skill_mean_percent=_skill(mae, past, "mean"),
         skill_seasonal_naive_percent=_skill(mae, past, "seasonal_naive"),
         coverage=coverage,
+        inside_80_percent=inside,
         scored_intervals=scored,
         test=diebold_mariano(by_origin, known_mean(np.abs(past.forecasts["mean"] - past.truth), axis=2), past.overlap),
     )

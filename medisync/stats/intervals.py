@@ -36,6 +36,8 @@ FACTOR_PRIOR = 4.0
 SHAPE_PRIOR = 10.0
 """Independent errors the Student quantiles count for beside the observed ones."""
 STUDENT_FREEDOM = 8.0
+FEWEST_FREEDOM = 3.0
+"""Degrees of freedom of the Student quantiles: as many as there are independent errors, within these."""
 LARGEST_SQUARE = 25.0
 """Squared standardised errors above this (5 standard deviations) count as this in the variances."""
 
@@ -69,6 +71,19 @@ class ErrorModel:
         return float(np.clip(n * together / total, 1.0, n)) if total > 0 else 1.0
 
     @property
+    def lasting(self) -> float:
+        """How many steps of a path err together, from 1 (each on its own) to ``h`` (a level missed is missed at all).
+
+        The same design effect over the steps from one origin.
+        """
+        horizon = self.standardised.shape[2]
+        if horizon == 1 or not self.known_errors:
+            return 1.0
+        total = float(known_mean(self.standardised**2))
+        together = float(known_mean(known_mean(self.standardised, axis=2) ** 2))
+        return float(np.clip(horizon * together / total, 1.0, horizon)) if total > 0 else 1.0
+
+    @property
     def known_errors(self) -> int:
         """Number of errors behind the model."""
         return int(np.isfinite(self.standardised).sum())
@@ -84,21 +99,23 @@ class ErrorModel:
         from scipy.special import stdtrit
 
         given = np.asarray(levels, dtype=float)
-        student, pooled = stdtrit(STUDENT_FREEDOM, given), self.standardised[np.isfinite(self.standardised)]
+        pooled = self.standardised[np.isfinite(self.standardised)]
 
-        def drawn_together(errors: Floats) -> Floats:
-            independent = len(errors) / self.overlap / self.shared
+        def drawn_together(errors: Floats, alike: float) -> Floats:
+            independent = len(errors) / self.overlap / self.shared / alike
             weight = independent / (independent + SHAPE_PRIOR)
+            # Few errors tell little about their own spread, either: quantiles of a Student variable allow for that.
+            student = stdtrit(np.clip(independent, FEWEST_FREEDOM, STUDENT_FREEDOM), given)
             # The median stays at the forecast: a past bias is more often luck than a promise.
             row: Floats = weight * (np.quantile(errors, given) - np.median(errors)) + (1 - weight) * student
             return row
 
-        common = drawn_together(pooled) if len(pooled) else student
+        common = drawn_together(pooled, self.lasting) if len(pooled) else stdtrit(STUDENT_FREEDOM, given)
         rows = []
         for h in range(self.standardised.shape[2]):
             own = self.standardised[:, :, h]
             own = own[np.isfinite(own)]
-            rows.append(drawn_together(own) if len(own) >= POOLING_LIMIT else common)
+            rows.append(drawn_together(own, 1.0) if len(own) >= POOLING_LIMIT else common)
         return np.asarray(rows)
 
 
