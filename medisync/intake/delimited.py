@@ -1,4 +1,4 @@
-"""Delimited text in bulk: from a file to a table of text, every row numbered, malformed rows set aside."""
+"""Delimited text in bulk: read while staging works on it, rows numbered as in the file, malformed ones set aside."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from medisync.intake.reading import CHUNK_BYTES, DelimitedFile, content_hash, identifier, open_stream, refused
-from medisync.intake.reasons import FileFault, RowFault
+from medisync.intake.reasons import LONGEST_VALUE, FileFault, RowFault
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,44 +27,124 @@ def read_delimited(
     *,
     table: str = "raw",
     part: str = "",
-) -> None:
-    """Read ``file`` into the temporary table ``table``: ``row_number``, ``row_hash`` over all columns, and one VARCHAR
-    column per entry of ``positions`` (column name -> index in the file).
+) -> DelimitedReader:
+    """Make the temporary view ``table`` over ``file``: ``row_hash`` over all columns, and one VARCHAR column per entry
+    of ``positions`` (column name -> index in the file). Give the reader returned to the feed over it. Raises
+    DeliveryRefusedError when the file cannot be read.
+    """
+    reader = DelimitedReader(file, dict(positions), table, part)
+    prepare(cursor)
+    with reader.errors():
+        cursor.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {reader.text()}")
+    return reader
+
+
+@dataclass(frozen=True)
+class DelimitedReader:
+    """Reads one delimited file while staging works on its rows.
 
     Rows that are no rows (wrong number of fields, broken quotes, not UTF-8) go to ``malformed(part, row_number,
-    column_name, reason, line)`` instead, which all parts of a delivery share. Row numbers count the file's rows below
-    the header from 1; blank lines are no rows. Raises DeliveryRefusedError when the file is no table, and when a quote
-    that is never closed swallows rows.
+    column_name, reason, line)``, which all parts of a delivery share. Row numbers count the file's rows below the
+    header from 1; blank lines are no rows.
     """
-    import duckdb
 
-    all_columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(len(file.columns)))
-    kept = ", ".join(f"nullif(trim(c{index}), '') AS {identifier(name)}" for name, index in positions.items())
-    hashed = ", ".join(f"c{index}" for index in range(len(file.columns)))
-    prepare(cursor)
-    for old in (table, "malformed_scan", "malformed_lines"):
-        cursor.execute(f"DROP TABLE IF EXISTS temp.{old}")
-    try:
-        cursor.execute(
-            f"CREATE TEMP TABLE {table} AS "
-            f"SELECT row_number() OVER () AS row_number, hash({hashed}) AS row_hash, {kept} FROM "
-            f"read_csv(?, auto_detect = false, header = false, skip = ?, delim = ?, quote = '\"', escape = '\"', "
-            f"columns = {{{all_columns}}}, compression = ?, strict_mode = true, ignore_errors = true, "
-            f"store_rejects = true, rejects_table = 'malformed_lines', rejects_scan = 'malformed_scan')",
-            [_without_patterns(file.path), file.lines_before_rows, file.delimiter, file.compression],
+    file: DelimitedFile
+    positions: Mapping[str, int]
+    table: str
+    part: str
+
+    @property
+    def odd(self) -> str:
+        return "is_odd"
+
+    def text(self, *, with_rejects: bool = False) -> str:
+        """The query behind the view.
+
+        Trimming is dear, and hardly a row needs it: one look at the whole row tells.
+        """
+        file = self.file
+        types = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(len(file.columns)))
+        rejects = (
+            ", store_rejects = true, rejects_table = 'malformed_lines', rejects_scan = 'malformed_scan'"
+            if with_rejects
+            else ""
         )
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error:
-        # The driver's message may quote the file's text, so none of it is passed on.
-        content_hash(file.path)  # says so when the file is gone or cannot be read
-        raise refused(
-            FileFault.DAMAGED if file.compression == "gzip" else FileFault.MALFORMED,
-            "It cannot be split into rows and columns.",
-            hint="Is it complete, one table with one header, and with one kind of line ends?",
-        ) from None
-    if _count(cursor, "malformed_lines"):
-        _set_malformed_aside(cursor, file, table, part)
+        scan = (
+            f"read_csv({text(_without_patterns(file.path))}, auto_detect = false, header = false, "
+            f"skip = {file.lines_before_rows}, delim = {text(file.delimiter)}, quote = '\"', escape = '\"', "
+            f"columns = {{{types}}}, compression = {text(file.compression)}, strict_mode = true, "
+            f"ignore_errors = true{rejects})"
+        )
+        whole = "chr(31), ".join(f"c{index}, " for index in range(len(file.columns)))
+        kept = ", ".join(
+            f"CASE WHEN is_blank_at_an_end THEN nullif(trim(c{index}), '') ELSE nullif(c{index}, '') END "
+            f"AS {identifier(name)}"
+            for name, index in self.positions.items()
+        )
+        return (
+            f"SELECT hash(whole_row) AS row_hash, contains(whole_row, chr(0)) OR strlen(whole_row) > {LONGEST_VALUE} "
+            f"AS is_odd, {kept} FROM (SELECT *, contains(whole_row, ' ' || chr(31)) "
+            "OR contains(whole_row, chr(31) || ' ') OR strlen(whole_row) <> length(whole_row) AS is_blank_at_an_end "
+            f"FROM (SELECT *, concat(chr(31), {whole}chr(31)) AS whole_row FROM {scan}))"
+        )
+
+    def read(self, cursor: duckdb.DuckDBPyConnection, target: str, select: str) -> None:
+        """Raises DeliveryRefusedError when the file is no table, and when a quote never closed swallows rows."""
+        for old in ("malformed_scan", "malformed_lines"):
+            cursor.execute(f"DROP TABLE IF EXISTS temp.{old}")
+        with self.errors():
+            cursor.execute(f"CREATE OR REPLACE TEMP VIEW {self.table} AS {self.text(with_rejects=True)}")
+            cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
+            cursor.execute(f"CREATE OR REPLACE TEMP VIEW {self.table} AS {self.text()}")
+        if _count(cursor, "malformed_lines"):
+            _set_malformed_aside(cursor, self.file, self.part)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """The driver's messages may quote the file's text, so none of it is passed on."""
+        import duckdb
+
+        try:
+            yield
+        except (duckdb.OutOfMemoryException, duckdb.ConversionException):
+            raise
+        except duckdb.Error:
+            content_hash(self.file.path)  # says so when the file is gone or cannot be read
+            raise refused(
+                FileFault.DAMAGED if self.file.compression == "gzip" else FileFault.MALFORMED,
+                "It cannot be split into rows and columns.",
+                hint="Is it complete, one table with one header, and with one kind of line ends?",
+            ) from None
+
+    def number(self, cursor: duckdb.DuckDBPyConnection, table: str) -> None:
+        """Move each row past the malformed ones before it."""
+        part = text(self.part)
+        if _count(cursor, f"(SELECT 1 FROM malformed WHERE part = {part} LIMIT 1)"):
+            cursor.execute(
+                f"UPDATE {table} SET row_number = numbered.file_row FROM (SELECT row_number, {self._in_file()} FROM "
+                f"(SELECT DISTINCT row_number FROM {table} WHERE part = {part}) AS known {self._gaps()}) AS numbered "
+                f"WHERE {table}.part = {part} AND {table}.row_number = numbered.row_number"
+            )
+
+    def rows(self, numbers: str) -> str:
+        """Reads the file again."""
+        return (
+            f"SELECT * EXCLUDE (row_number, starts_at, shift, file_row), file_row AS row_number FROM "
+            f"(SELECT known.*, {self._in_file()}, starts_at, shift FROM (SELECT row_number() OVER () AS row_number, * "
+            f"FROM {self.table}) AS known {self._gaps()}) WHERE file_row IN ({numbers})"
+        )
+
+    def _in_file(self) -> str:
+        return "known.row_number + coalesce(shift, 0) AS file_row"
+
+    def _gaps(self) -> str:
+        """Behind which well-formed row how many malformed ones have gone by."""
+        ordered = "row_number() OVER (ORDER BY row_number)"
+        return (
+            f"ASOF LEFT JOIN (SELECT starts_at, max(shift) AS shift FROM (SELECT row_number - {ordered} + 1 "
+            f"AS starts_at, {ordered} AS shift FROM malformed WHERE part = {text(self.part)}) GROUP BY starts_at) "
+            "AS gaps ON known.row_number >= gaps.starts_at"
+        )
 
 
 def prepare(cursor: duckdb.DuckDBPyConnection) -> None:
@@ -73,8 +155,8 @@ def prepare(cursor: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _set_malformed_aside(cursor: duckdb.DuckDBPyConnection, file: DelimitedFile, table: str, part: str) -> None:
-    """Fill ``malformed`` from DuckDB's list of rejected lines, and number the rows of ``table`` as in the file.
+def _set_malformed_aside(cursor: duckdb.DuckDBPyConnection, file: DelimitedFile, part: str) -> None:
+    """Fill ``malformed`` from DuckDB's list of rejected lines.
 
     DuckDB counts blank lines and header in a rejected line's number, and gives blank lines before it as its text.
     """
@@ -108,15 +190,6 @@ def _set_malformed_aside(cursor: duckdb.DuckDBPyConnection, file: DelimitedFile,
             f"A quote opened in row {swallowing[0]} is not closed there: the rows after it cannot be told apart.",
             hint="Close the quote, or write quotes inside a value twice.",
         )
-    # row_number() counted only the well-formed rows: move each past the malformed ones before it.
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE {table} AS "
-        "WITH gaps AS (SELECT row_number - row_number() OVER (ORDER BY row_number) + 1 AS starts_at, "
-        "                     row_number() OVER (ORDER BY row_number) AS shift FROM malformed_rows), "
-        "     last_gaps AS (SELECT starts_at, max(shift) AS shift FROM gaps GROUP BY starts_at) "
-        "SELECT raw.* REPLACE (raw.row_number + coalesce(last_gaps.shift, 0) AS row_number) "
-        f"FROM {table} AS raw ASOF LEFT JOIN last_gaps ON raw.row_number >= last_gaps.starts_at"
-    )
     cursor.execute("INSERT INTO malformed SELECT ?, row_number, column_name, reason, line FROM malformed_rows", [part])
 
 
@@ -145,6 +218,11 @@ def _windows(stream: IO[bytes]) -> Iterator[bytes]:
 def _without_patterns(path: Path) -> str:
     """``path`` for DuckDB, which would take ``*``, ``?`` and ``[`` in it as patterns."""
     return re.sub(r"[*?\[]", lambda sign: f"[{sign.group()}]", str(path))
+
+
+def text(value: str) -> str:
+    """``value`` as an SQL string."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, table: str) -> int:

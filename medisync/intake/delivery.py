@@ -10,13 +10,13 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
 from medisync.errors import DeliveryRefusedError, MediSyncError, UserError
-from medisync.intake import arrival, delimited, labels, merging, pseudonyms, reading, staging
+from medisync.intake import arrival, births, delimited, labels, merging, pseudonyms, reading, rejects, staging
 from medisync.intake.layouts import Layout, recognise
 from medisync.intake.merging import DeliveryMode
 from medisync.intake.reasons import FileFault, Notice
@@ -137,6 +137,7 @@ class _Work:
     content_hash: str | None = None
     layout: Layout | None = None
     label: str = ""
+    staged: staging.Staged | None = None
     counts: staging.StagingCounts | None = None  # of the checks, before anything was staged
 
 
@@ -207,17 +208,18 @@ def _prepare(lake: Lake, cursor: duckdb.DuckDBPyConnection, work: _Work) -> stag
     settings = lake.settings
     file = reading.look_at(work.path)
     work.layout, positions, extra_columns = recognise(file)
-    delimited.read_delimited(cursor, file, positions)
-    feeds = (work.layout.feed("", "raw"),)
-    words = labels.words_of(work.path.name)
-    work.label = labels.label(work.path.name, staging.name_words(cursor, feeds, words))
-    staging.check(cursor, feeds, work.received_at)
-    first_look = staging.count_checked(cursor, feeds)
+    reader = delimited.read_delimited(cursor, file, positions)
+    feeds = (replace(work.layout.feed("", "raw"), reader=reader),)
+    first_look = staging.check(
+        cursor, feeds, work.received_at, source=work.source, key=pseudonyms.pseudonym_key(settings)
+    )
     work.counts = first_look
+    words = labels.words_of(work.path.name)
+    work.label = labels.label(work.path.name, rejects.name_words(cursor, feeds, words))
     if first_look.rows_read == 0:
         raise reading.refused(FileFault.NO_ROWS, "It has a header and no rows.")
     if first_look.quarantined:
-        staging.write_quarantine(cursor, feeds, settings.quarantine / f"{work.delivery_id}.csv")
+        rejects.write_quarantine(cursor, feeds, settings.quarantine / f"{work.delivery_id}.csv")
     if first_look.faulty_share > settings.quarantine_share:
         worst = cursor.execute(
             "SELECT column_name, reason, count(*), min(row_number) FROM faults GROUP BY ALL ORDER BY 3 DESC, 1 LIMIT 3"
@@ -232,8 +234,8 @@ def _prepare(lake: Lake, cursor: duckdb.DuckDBPyConnection, work: _Work) -> stag
             column=worst[0][0],
             hint=f"Every rejected row stands in data/quarantine/{work.delivery_id}.csv with its reason.",
         )
-    staging.stage(cursor, feeds, work.source, pseudonyms.pseudonym_key(settings))
-    counts = staging.count(cursor, feeds)
+    work.staged = staging.stage(cursor, feeds)
+    counts = staging.count(cursor, feeds, first_look)
     if extra_columns:
         counts.notices[Notice.EXTRA_COLUMNS.value] = extra_columns
     return counts
@@ -246,12 +248,15 @@ def _commit(
     with lake.transaction(
         f"delivery {work.delivery_id}", extra={"delivery_id": work.delivery_id, "version": __version__}, cursor=cursor
     ) as transaction:
+        assert work.staged is not None  # noqa: S101 - only staged work is committed
         merged = merging.merge(
             transaction,
+            work.staged,
             source=work.source,
             delivery_id=work.delivery_id,
             mode=mode,
             full_extract_share=lake.settings.full_extract_share,
+            birth_dates=births.store(lake.settings, work.source),
         )
         now = _now()
         _next_versions(transaction, merged.changed_tables, work.delivery_id, now)

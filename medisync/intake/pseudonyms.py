@@ -1,11 +1,14 @@
-"""Keyed pseudonyms: HMAC-SHA256 (RFC 2104) computed inside DuckDB, so that names never reach Python.
+"""Keyed pseudonyms computed inside DuckDB, so that names never reach Python.
 
 The key is made at first start, lies in ``data/keys/`` readable by the owner alone, and is never logged. Without it
-nobody can find a patient from a key or check a guess.
+nobody can find a patient from a key or check a guess. A pseudonym is a keyed SHA-256 cut to half its length (AMAC:
+Bellare, Bernstein, Tessaro, Eurocrypt 2016), which costs a short text one block of SHA-256 where HMAC costs four;
+docs/privacy.md has the argument.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 from typing import TYPE_CHECKING
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     import duckdb
 
 KEY_BYTES = 32
-BLOCK_BYTES = 64  # of SHA-256
+SUBKEY_BYTES = 16
 
 
 def pseudonym_key(settings: Settings) -> bytes:
@@ -39,52 +42,27 @@ def pseudonym_key(settings: Settings) -> bytes:
     return path.read_bytes()
 
 
-def install(cursor: duckdb.DuckDBPyConnection, key: bytes) -> None:
-    """Give ``cursor`` the function ``pseudonym(text) -> UUID``: the first 128 bits of HMAC-SHA256(key, text).
+def install(cursor: duckdb.DuckDBPyConnection, key: bytes, source: str) -> None:
+    """Give ``cursor`` the functions ``admission_pseudonym(text) -> UUID``, ``patient_pseudonym`` and
+    ``practitioner_pseudonym``: the first 128 bits of SHA-256(subkey, text); NULL for NULL.
 
-    ``key`` is one key of KEY_BYTES for each generation, the oldest first: the pseudonym of the first generation is
-    pseudonymised again under each later one (see :mod:`medisync.intake.rekeying`).
+    Each purpose has a subkey of its own, HMAC-SHA256(key, purpose) cut to 128 bits. Admissions belong to their source,
+    so theirs holds the source; a patient or practitioner whom two sources know by one identifier stays the same one.
     """
-    expression = "message"
-    for generation, one in enumerate(generations(key)):
-        _set_pads(cursor, one, str(generation))
-        text = expression if generation == 0 else f"({expression})::VARCHAR"
-        expression = _hmac(text, str(generation))
-    cursor.execute(f"CREATE OR REPLACE TEMP MACRO pseudonym(message) AS {expression}")
-    cursor.execute("SET VARIABLE pseudonym_generations = ?", [len(key) // KEY_BYTES])
-
-
-def install_step(cursor: duckdb.DuckDBPyConnection, key: bytes) -> None:
-    """Give ``cursor`` the function ``next_pseudonym(UUID) -> UUID``: the pseudonym under one more key."""
-    _set_pads(cursor, key, "step")
-    cursor.execute(f"CREATE OR REPLACE TEMP MACRO next_pseudonym(old) AS {_hmac('old::VARCHAR', 'step')}")
-
-
-def generations(key: bytes) -> list[bytes]:
-    """The keys of each generation, the oldest first."""
-    if not key or len(key) % KEY_BYTES:
-        raise ValueError(f"keys have {KEY_BYTES} bytes each")  # a damaged file; its bytes are not for a message
-    return [key[start : start + KEY_BYTES] for start in range(0, len(key), KEY_BYTES)]
+    for purpose, message in (
+        ("admission", f"admission\x1f{source}"),
+        ("patient", "patient"),
+        ("practitioner", "practitioner"),
+    ):
+        subkey = hmac.digest(key, message.encode(), "sha256")[:SUBKEY_BYTES]
+        cursor.execute(f"SET VARIABLE {purpose}_subkey = ?::BLOB", [subkey])
+        cursor.execute(
+            f"CREATE OR REPLACE TEMP MACRO {purpose}_pseudonym(message) AS "
+            f"left(sha256(getvariable('{purpose}_subkey') || encode(message)), 32)::UUID"
+        )
 
 
 def forget(cursor: duckdb.DuckDBPyConnection) -> None:
     """Take the keys out of the connection's memory again."""
-    row = cursor.execute("SELECT getvariable('pseudonym_generations')").fetchone()
-    count = int(row[0]) if row and row[0] is not None else 0
-    for name in (*(str(generation) for generation in range(count)), "step"):
-        cursor.execute(f"RESET VARIABLE pseudonym_inner_{name}")
-        cursor.execute(f"RESET VARIABLE pseudonym_outer_{name}")
-
-
-def _set_pads(cursor: duckdb.DuckDBPyConnection, key: bytes, name: str) -> None:
-    padded = key.ljust(BLOCK_BYTES, b"\0")
-    inner, outer = bytes(byte ^ 0x36 for byte in padded), bytes(byte ^ 0x5C for byte in padded)
-    cursor.execute(f"SET VARIABLE pseudonym_inner_{name} = ?::BLOB", [inner])
-    cursor.execute(f"SET VARIABLE pseudonym_outer_{name} = ?::BLOB", [outer])
-
-
-def _hmac(text: str, name: str) -> str:
-    return (
-        f"left(sha256(getvariable('pseudonym_outer_{name}') || "
-        f"unhex(sha256(getvariable('pseudonym_inner_{name}') || encode({text})))), 32)::UUID"
-    )
+    for purpose in ("admission", "patient", "practitioner"):
+        cursor.execute(f"RESET VARIABLE {purpose}_subkey")

@@ -1,18 +1,18 @@
 """From text to checked, de-identified rows, still outside the lake.
 
-All of it happens in temporary tables of one DuckDB cursor: each feed's text -> ``typed_<number>`` (values beside the
-text they came from) -> ``faults`` (part, row, column, reason) and the four ``staged_*`` tables in the lake's columns.
+All of it happens in temporary tables of one DuckDB cursor. ``check`` reads each feed's text once, into
+``keyed_<number>``: pseudonyms in place of identifiers, values in the lake's types, and what is wrong with the row.
+``stage`` makes the views and tables ``staged_<kind>`` of them, one row for each record.
 """
 
 from __future__ import annotations
 
-import csv
-import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medisync.intake import delimited, pseudonyms
+from medisync.intake.delimited import text
 from medisync.intake.feeds import Check, Feed, Kind
 from medisync.intake.reading import identifier
 from medisync.intake.reasons import LONGEST_VALUE, POOLED_AGE_YEARS, RowFault
@@ -34,6 +34,7 @@ LAKE_COLUMNS: dict[Kind, dict[str, str]] = {
         "billing_amount": "DECIMAL(14, 2)",
         "room": "VARCHAR",
         "test_result": "VARCHAR",
+        "practitioner_key": "UUID",
     },
     Kind.CONDITIONS: {
         "condition": "VARCHAR",
@@ -48,7 +49,26 @@ LAKE_COLUMNS: dict[Kind, dict[str, str]] = {
         "prescribed_at": "TIMESTAMP",
     },
 }
-"""What a feed may fill of the lake's tables, and its type; keys, source and delivery come by themselves."""
+"""What a feed may fill of the lake's tables, and its type; other keys, source and delivery come by themselves."""
+
+PRIVATE_COLUMNS = {Kind.PATIENTS: {"birth_date": "DATE"}}
+"""What a feed may fill and the lake never gets."""
+
+EVENTS = {Kind.CONDITIONS: "condition", Kind.PRESCRIPTIONS: "medication"}
+"""Kinds of which an admission may have many, and the column none of their rows can do without."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What ``stage`` made.
+
+    ``columns``: kind -> the lake's columns the delivery fills; the others stay as they are. ``whole``: the kinds of
+    events that came together with their admissions, which therefore says all there is of them.
+    """
+
+    columns: Mapping[Kind, tuple[str, ...]]
+    whole: frozenset[Kind]
+    has_birth_dates: bool
 
 
 @dataclass(frozen=True)
@@ -69,197 +89,347 @@ class StagingCounts:
         return self.quarantined / self.rows_read if self.rows_read else 0.0
 
 
-def check(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], received_at: dt.datetime) -> None:
-    """Make ``faults(part, row_number, column_name, reason)`` and, for each feed, its table ``typed_<number>``."""
+def check(
+    cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], received_at: dt.datetime, *, source: str, key: bytes
+) -> StagingCounts:
+    """Read the feeds, once each: ``keyed_<number>`` and ``faults(part, row_number, column_name, reason)``.
+
+    Direct identifiers end here: what is made holds pseudonyms only. Raises DeliveryRefusedError for a part that is no
+    table.
+    """
     cursor.execute("SET VARIABLE received_at = ?::TIMESTAMP", [received_at])
     delimited.prepare(cursor)
-    cursor.execute("CREATE OR REPLACE TEMP TABLE faults AS SELECT part, row_number, column_name, reason FROM malformed")
-    for number, feed in enumerate(feeds):
-        expressions = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())
-        cursor.execute(f"CREATE OR REPLACE TEMP TABLE typed_{number} AS SELECT *{expressions} FROM {feed.table}")
-        checks = " UNION ALL ".join(
-            f"SELECT {text(feed.part)} AS part, row_number, {text(one.column)} AS column_name, "
-            f"'{one.fault.value}' AS reason FROM typed_{number} WHERE {one.condition}"
-            for one in (*feed.checks, *_text_checks(feed))
-        )
-        cursor.execute(f"INSERT INTO faults {checks}")
-
-
-def _text_checks(feed: Feed) -> tuple[Check, ...]:
-    """Checks of the text itself, the same for every column of every feed."""
-    return tuple(
-        check
-        for column in feed.columns
-        for check in (
-            Check(column, RowFault.CONTROL_CHARACTER, f"contains({identifier(column)}, chr(0))"),
-            Check(column, RowFault.VALUE_TOO_LONG, f"length({identifier(column)}) > {LONGEST_VALUE}"),
-        )
+    cursor.execute(
+        "CREATE OR REPLACE TEMP TABLE faults (part VARCHAR, row_number BIGINT, column_name VARCHAR, reason VARCHAR)"
     )
-
-
-def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], source: str, key: bytes) -> None:
-    """Make the ``staged_*`` tables from the rows without a fault; of rows with one key the last wins.
-
-    ``spared(admission_key, patient_key)`` are those of the faulty rows, as far as they can be told: the delivery does
-    contain these admissions, so they are not to be deleted as absent. Direct identifiers end here: what is staged
-    holds pseudonyms only.
-    """
-    cursor.execute("SET VARIABLE source = ?", [source])
-    pseudonyms.install(cursor, key)
+    pseudonyms.install(cursor, key, source)
     try:
         for number, feed in enumerate(feeds):
-            good = f"WHERE NOT {_is_faulty(feed)}" if _any(cursor, "faults") else ""
-            values = "".join(
-                f", ({feed.values.get(kind, {}).get(column, 'NULL')})::{type_name} AS {_staged_name(kind, column)}"
-                for kind, columns in LAKE_COLUMNS.items()
-                for column, type_name in columns.items()
-            )
-            cursor.execute(
-                f"CREATE OR REPLACE TEMP TABLE keyed_{number} AS SELECT {number} AS feed, row_number, row_hash, "
-                f"{_keys(feed)}{values} FROM typed_{number} {good}"
-            )
-        cursor.execute(
-            "CREATE OR REPLACE TEMP TABLE spared AS "
-            + " UNION ".join(
-                "SELECT admission_key, CASE WHEN admission_key IS NULL THEN patient_key END AS patient_key "
-                f"FROM (SELECT {_keys(feed)} FROM typed_{number} WHERE {_is_faulty(feed)})"
-                for number, feed in enumerate(feeds)
-            )
-        )
+            target, select = f"keyed_{number}", _keyed(feed)
+            if feed.reader is None:
+                cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
+            else:
+                feed.reader.read(cursor, target, select)
+            _list_faults(cursor, number, feed)
     finally:
         pseudonyms.forget(cursor)
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE last_rows AS "
-        f"SELECT * REPLACE (CASE WHEN age_years > {POOLED_AGE_YEARS} THEN {POOLED_AGE_YEARS} ELSE age_years END "
-        f"AS age_years) FROM ({_all_keyed(feeds)}) "
-        "QUALIFY row_number() OVER (PARTITION BY admission_key ORDER BY feed DESC, row_number DESC) = 1"
+    cursor.execute("INSERT INTO faults SELECT part, row_number, column_name, reason FROM malformed")
+    read = sum(_number(cursor, f"SELECT count(*) FROM keyed_{number}") for number in range(len(feeds)))
+    malformed = _number(cursor, "SELECT count(*) FROM malformed")
+    quarantined = _number(cursor, "SELECT count(*) FROM (SELECT DISTINCT part, row_number FROM faults)")
+    reasons = dict(cursor.execute("SELECT reason, count(*) FROM faults GROUP BY reason ORDER BY reason").fetchall())
+    return StagingCounts(read + malformed, quarantined, 0, 0, reasons)
+
+
+def _keyed(feed: Feed) -> str:
+    """The query that reads a feed: its keys, values, notices, and the numbers of the checks the row fails."""
+    typed = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())
+    texts = ", ".join(
+        f"{sql or 'NULL::VARCHAR'} AS {purpose}_text"
+        for purpose, sql in (
+            ("admission", feed.admission),
+            ("patient", feed.patient),
+            ("practitioner", feed.practitioner),
+        )
     )
-    admissions = ", ".join(("admission_key", "patient_key", "practitioner_key", *LAKE_COLUMNS[Kind.ADMISSIONS]))
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE staged_admissions AS SELECT {admissions} FROM last_rows")
-    patients = ", ".join(f"any_value({name}) AS {name}" for name in LAKE_COLUMNS[Kind.PATIENTS])
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT patient_key, {patients} "
-        "FROM last_rows GROUP BY patient_key"
+    keys = "".join(
+        f", {purpose}_pseudonym({purpose}_text) AS {purpose}_key"
+        for purpose, sql in (
+            ("admission", feed.admission),
+            ("patient", feed.patient),
+            ("practitioner", feed.practitioner),
+        )
+        if sql
     )
-    for kind, what in ((Kind.CONDITIONS, "condition"), (Kind.PRESCRIPTIONS, "medication")):
-        columns = ", ".join(f"{kind}_{name} AS {name}" for name in LAKE_COLUMNS[kind])
+    values = "".join(
+        f", {_as_type(sql, LAKE_COLUMNS[kind].get(column) or PRIVATE_COLUMNS[kind][column])} AS {kind}_{column}"
+        for kind, columns in feed.values.items()
+        for column, sql in columns.items()
+    )
+    notices = "".join(
+        f", coalesce({condition}, false) AS notice_{number}" for number, condition in enumerate(feed.notices.values())
+    )
+    deleted = f", coalesce({feed.deleted}, false) AS is_deleted" if feed.deleted else ""
+    inner = f"SELECT *, {texts} FROM (SELECT *{typed} FROM {feed.table})"
+    place = "" if feed.reader else "row_number, "
+    faults = _faults_of(feed)
+    return f"SELECT {place}row_hash{keys}{values}{deleted}{notices}, {faults} AS faults FROM ({inner})"
+
+
+def _as_type(sql: str, type_name: str) -> str:
+    return sql if type_name == "VARCHAR" else f"try_cast({sql} AS {type_name})"
+
+
+def _faults_of(feed: Feed) -> str:
+    """SQL: the numbers of ``_checks(feed)`` that a row fails, NULL for a good row.
+
+    Hardly a row fails one, so all are first asked at once. The last checks are a net below those of the layout: they
+    are asked only of rows that pass all others.
+    """
+    net = len(feed.checks) + 2 * len(feed.columns)
+    checks = list(_checks(feed))
+    if feed.reader:
+        odd = feed.reader.odd
+    else:
+        whole = ", ".join(identifier(column) for column in feed.columns)
+        odd = f"(contains(concat({whole}), chr(0)) OR strlen(concat({whole})) > {LONGEST_VALUE})"
+    suspicions = " OR ".join((*(f"({one.condition})" for one in feed.checks), odd))
+    listed = ", ".join(f"CASE WHEN {one.condition} THEN {number} END" for number, one in enumerate(checks[:net]))
+    netted = " ".join(f"WHEN {one.condition} THEN [{number}]" for number, one in enumerate(checks[net:], start=net))
+    return (
+        f"coalesce(CASE WHEN {suspicions} THEN nullif(list_filter([{listed}]::SMALLINT[], "
+        f"lambda one: one IS NOT NULL), []::SMALLINT[]) END, CASE {netted} END::SMALLINT[])"
+    )
+
+
+def _checks(feed: Feed) -> Iterator[Check]:
+    """The layout's checks; of every column's text; and that no key or value is lost without a word."""
+    yield from feed.checks
+    for column in feed.columns:
+        yield Check(column, RowFault.CONTROL_CHARACTER, f"contains({identifier(column)}, chr(0))")
+        yield Check(column, RowFault.VALUE_TOO_LONG, f"length({identifier(column)}) > {LONGEST_VALUE}")
+    kinds = feed.carries
+    lives = f"NOT coalesce({feed.deleted}, false)" if feed.deleted else "true"
+    if any(kind is not Kind.PATIENTS for kind in kinds):
+        yield Check("", RowFault.MISSING_VALUE, "admission_text IS NULL")
+    if Kind.PATIENTS in kinds or Kind.ADMISSIONS in kinds:
+        yield Check("", RowFault.MISSING_VALUE, f"patient_text IS NULL AND {lives}")
+    for kind, columns in feed.values.items():
+        for column, sql in columns.items():
+            type_name = LAKE_COLUMNS[kind].get(column) or PRIVATE_COLUMNS[kind][column]
+            if type_name != "VARCHAR":
+                yield Check("", RowFault.BAD_NUMBER, f"({sql}) IS NOT NULL AND {_as_type(sql, type_name)} IS NULL")
+    if "admitted_at" in feed.values.get(Kind.ADMISSIONS, {}):
+        yield Check("", RowFault.MISSING_VALUE, f"({feed.values[Kind.ADMISSIONS]['admitted_at']}) IS NULL AND {lives}")
+    if Kind.ADMISSIONS not in kinds:
+        for kind, what in EVENTS.items():
+            if kind in kinds:
+                yield Check("", RowFault.MISSING_VALUE, f"({feed.values[kind][what]}) IS NULL AND {lives}")
+
+
+def _list_faults(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed) -> None:
+    checks = list(_checks(feed))
+    columns = ", ".join(f"nullif({text(one.column)}, '')" for one in checks)
+    reasons = ", ".join(f"'{one.fault.value}'" for one in checks)
+    cursor.execute(
+        f"INSERT INTO faults SELECT {text(feed.part)}, row_number, [{columns}][one + 1], [{reasons}][one + 1] "
+        f"FROM (SELECT {_row(feed)} AS row_number, unnest(faults) AS one FROM keyed_{number} WHERE faults IS NOT NULL)"
+    )
+    if feed.reader:
+        feed.reader.number(cursor, "faults")
+
+
+def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> Staged:
+    """Make ``staged_<kind>`` for each kind carried, from the rows without a fault; of rows with one key the last wins.
+
+    ``spared(admission_key, patient_key)`` are those of the faulty rows, as far as they can be told: the delivery does
+    contain these admissions, so they are not to be deleted as absent.
+    """
+    carried = {kind for feed in feeds for kind in feed.carries}
+    columns = {kind: _filled(feeds, kind) for kind in Kind if kind in carried}
+    whole = frozenset(
+        kind
+        for kind in EVENTS
+        if kind in carried and all(Kind.ADMISSIONS in feed.carries for feed in feeds if kind in feed.carries)
+    )
+    has_birth_dates = any("birth_date" in feed.values.get(Kind.PATIENTS, {}) for feed in feeds)
+    _set_spared(cursor, feeds)
+    _find_losers(cursor, feeds)
+    if Kind.ADMISSIONS in carried:
+        rows = " UNION ALL ".join(
+            f"SELECT admission_key, patient_key, {_values(feed, Kind.ADMISSIONS)} FROM {_winners(number, feed)}"
+            for number, feed in enumerate(feeds)
+            if Kind.ADMISSIONS in feed.carries
+        )
+        cursor.execute(f"CREATE OR REPLACE TEMP VIEW staged_admissions AS {rows}")
+    if Kind.PATIENTS in carried:
+        _stage_patients(cursor, feeds)
+    for kind, what in EVENTS.items():
+        if kind in carried:
+            rows = " UNION ALL ".join(
+                f"SELECT admission_key, {_key(feed, 'patient')}, {_values(feed, kind)} FROM {_winners(number, feed)} "
+                f"WHERE {kind}_{what} IS NOT NULL"
+                for number, feed in enumerate(feeds)
+                if kind in feed.carries
+            )
+            if kind in whole:
+                cursor.execute(f"CREATE OR REPLACE TEMP VIEW staged_{kind} AS FROM ({rows}) WHERE NOT is_deleted")
+            else:
+                cursor.execute(f"CREATE OR REPLACE TEMP TABLE staged_{kind} AS SELECT DISTINCT * FROM ({rows})")
+    return Staged(columns, whole, has_birth_dates)
+
+
+def _filled(feeds: tuple[Feed, ...], kind: Kind) -> tuple[str, ...]:
+    names = {name for feed in feeds for name in feed.values.get(kind, {})}
+    if kind is Kind.ADMISSIONS and any(feed.practitioner for feed in feeds if kind in feed.carries):
+        names.add("practitioner_key")
+    if "birth_date" in names:
+        names.add("birth_year")
+    return tuple(name for name in LAKE_COLUMNS[kind] if name in names)
+
+
+def _values(feed: Feed, kind: Kind) -> str:
+    """All columns of ``kind``, NULL where the feed has none, and ``is_deleted``."""
+    given = feed.values[kind]
+    selected = []
+    for name, type_name in {**LAKE_COLUMNS[kind], **PRIVATE_COLUMNS.get(kind, {})}.items():
+        if name == "practitioner_key":
+            sql = _key(feed, "practitioner")
+        elif name not in given:
+            sql = f"NULL::{type_name} AS {name}"
+        elif name == "age_years":
+            sql = f"CASE WHEN {kind}_{name} > {POOLED_AGE_YEARS} THEN {POOLED_AGE_YEARS}::SMALLINT "
+            sql += f"ELSE {kind}_{name} END AS {name}"
+        else:
+            sql = f"{kind}_{name} AS {name}"
+        selected.append(sql)
+    return ", ".join((*selected, f"{'is_deleted' if feed.deleted else 'false'} AS is_deleted"))
+
+
+def _key(feed: Feed, purpose: str) -> str:
+    return f"{purpose}_key" if getattr(feed, purpose) else f"NULL::UUID AS {purpose}_key"
+
+
+def _row(feed: Feed) -> str:
+    """A row's place in its part: DuckDB keeps the order of what it reads, so a table's own row ids tell it."""
+    return "rowid + 1" if feed.reader else "row_number"
+
+
+def _winners(number: int, feed: Feed) -> str:
+    """The feed's good rows, of those with one admission or patient key the last."""
+    if Kind.ADMISSIONS not in feed.carries and Kind.PATIENTS not in feed.carries:
+        return f"(FROM keyed_{number} WHERE faults IS NULL)"
+    return (
+        f"(FROM keyed_{number} WHERE faults IS NULL "
+        f"AND {_row(feed)} NOT IN (SELECT place FROM losers WHERE feed = {number}))"
+    )
+
+
+def _set_spared(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> None:
+    rows = " UNION ".join(
+        f"SELECT {'admission_key' if feed.admission else 'NULL::UUID AS admission_key'}, "
+        f"{'patient_key' if feed.patient else 'NULL::UUID AS patient_key'} FROM keyed_{number} WHERE faults IS NOT NULL"
+        for number, feed in enumerate(feeds)
+    )
+    cursor.execute(
+        "CREATE OR REPLACE TEMP TABLE spared AS SELECT admission_key, "
+        f"CASE WHEN admission_key IS NULL THEN patient_key END AS patient_key FROM ({rows})"
+    )
+
+
+def _find_losers(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> None:
+    """``doubles``: the rows that share their key with another; ``losers``: all but the last of each key.
+
+    Keys that occur once, nearly all, are told by a count; only the few others are looked at row by row.
+    """
+    cursor.execute(
+        "CREATE OR REPLACE TEMP TABLE doubles (kind VARCHAR, feed INTEGER, place BIGINT, key UUID, hash UBIGINT)"
+    )
+    for kind, key in ((Kind.ADMISSIONS, "admission_key"), (Kind.PATIENTS, "patient_key")):
+        of_kind = [
+            (number, feed)
+            for number, feed in enumerate(feeds)
+            if kind in feed.carries and (kind is Kind.ADMISSIONS or Kind.ADMISSIONS not in feed.carries)
+        ]
+        if not of_kind:
+            continue
+        keys = " UNION ALL ".join(f"SELECT {key} FROM keyed_{number} WHERE faults IS NULL" for number, _ in of_kind)
+        rows = " UNION ALL ".join(
+            f"SELECT {number} AS feed, {_row(feed)} AS place, {key} AS key, row_hash AS hash "
+            f"FROM keyed_{number} WHERE faults IS NULL"
+            for number, feed in of_kind
+        )
         cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE staged_{kind} AS SELECT admission_key, patient_key, {columns} "
-            f"FROM last_rows WHERE {kind}_{what} IS NOT NULL"
+            f"INSERT INTO doubles SELECT '{kind}', * FROM ({rows}) WHERE key IN "
+            f"(SELECT {key} FROM ({keys}) GROUP BY {key} HAVING count(*) > 1)"
+        )
+    cursor.execute(
+        "CREATE OR REPLACE TEMP TABLE losers AS SELECT feed, place FROM doubles "
+        "QUALIFY row_number() OVER (PARTITION BY kind, key ORDER BY feed DESC, place DESC) > 1"
+    )
+
+
+def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> None:
+    """One row for each patient. Most patients' rows agree, and are one after DISTINCT; of others the last counts.
+
+    A birth year that tells of an age above 89 is withheld, like the age itself.
+    """
+    of_kind = [(number, feed) for number, feed in enumerate(feeds) if Kind.PATIENTS in feed.carries]
+    columns = ", ".join((*LAKE_COLUMNS[Kind.PATIENTS], "birth_date", "is_deleted"))
+
+    def rows(place: str) -> str:
+        return " UNION ALL ".join(
+            f"SELECT patient_key, {_values(feed, Kind.PATIENTS)}{place.format(number, _row(feed)) if place else ''} "
+            f"FROM {_winners(number, feed)}"
+            + (" WHERE NOT is_deleted" if feed.deleted and Kind.ADMISSIONS in feed.carries else "")
+            for number, feed in of_kind
+        )
+
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT DISTINCT * FROM ({rows('')})")
+    doubled = "SELECT patient_key FROM staged_patients GROUP BY patient_key HAVING count(*) > 1"
+    if _number(cursor, f"SELECT count(*) FROM ({doubled})"):
+        cursor.execute(
+            f"CREATE OR REPLACE TEMP TABLE last_patients AS SELECT patient_key, {columns} "
+            f"FROM ({rows(', {} AS feed, {} AS place')}) WHERE patient_key IN ({doubled}) "
+            "QUALIFY row_number() OVER (PARTITION BY patient_key ORDER BY feed DESC, place DESC) = 1"
+        )
+        cursor.execute("DELETE FROM temp.staged_patients WHERE patient_key IN (SELECT patient_key FROM last_patients)")
+        cursor.execute("INSERT INTO temp.staged_patients FROM last_patients")
+    if any({"birth_date", "birth_year"} & set(feed.values[Kind.PATIENTS]) for _, feed in of_kind):
+        year = "coalesce(birth_year, year(birth_date))"
+        cursor.execute(
+            f"UPDATE temp.staged_patients SET birth_year = CASE WHEN year(getvariable('received_at')) - {year} "
+            f"< {POOLED_AGE_YEARS} THEN {year} END"
         )
 
 
-def _keys(feed: Feed) -> str:
-    """A row's pseudonyms. An admission belongs to its source; a patient or practitioner may be known to several."""
-    admission = f"pseudonym(concat_ws(chr(31), 'admission', getvariable('source'), {feed.admission}))"
-    return (
-        f"CASE WHEN ({feed.admission or 'NULL'}) IS NOT NULL THEN {admission} END AS admission_key, "
-        f"pseudonym('patient' || chr(31) || ({feed.patient or 'NULL'})) AS patient_key, "
-        f"pseudonym('practitioner' || chr(31) || ({feed.practitioner or 'NULL'})) AS practitioner_key"
-    )
-
-
-def _is_faulty(feed: Feed) -> str:
-    return f"row_number IN (SELECT row_number FROM faults WHERE part = {text(feed.part)})"
-
-
-def _staged_name(kind: Kind, column: str) -> str:
-    return f"{kind}_{column}" if kind in (Kind.CONDITIONS, Kind.PRESCRIPTIONS) else column
-
-
-def _all_keyed(feeds: tuple[Feed, ...]) -> str:
-    return " UNION ALL ".join(f"FROM keyed_{number}" for number in range(len(feeds)))
-
-
-def count_checked(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> StagingCounts:
-    """Counts over what was read and checked."""
-    read = sum(_number(cursor, f"SELECT count(*) FROM {feed.table}") for feed in feeds)
-    malformed = _number(cursor, "SELECT count(*) FROM malformed")
-    quarantined = _number(cursor, "SELECT count(DISTINCT (part, row_number)) FROM faults")
-    faults = dict(cursor.execute("SELECT reason, count(*) FROM faults GROUP BY reason ORDER BY reason").fetchall())
-    return StagingCounts(read + malformed, quarantined, 0, 0, faults)
-
-
-def count(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> StagingCounts:
-    """Counts over what was read, checked and staged."""
-    checked = count_checked(cursor, feeds)
+def count(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], checked: StagingCounts) -> StagingCounts:
+    """``checked`` with what is known only after staging: duplicates, notices, and the period."""
+    exact, conflicting = 0, 0
     row = cursor.execute(
-        "SELECT count(*), count(DISTINCT (admission_key, row_hash)), count(DISTINCT admission_key), "
-        f"min(admitted_at)::DATE, max(admitted_at)::DATE FROM ({_all_keyed(feeds)})"
+        "SELECT count(*), count(DISTINCT (kind, key, hash)), count(DISTINCT (kind, key)) FROM doubles"
     ).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+    if row:
+        exact, conflicting = row[0] - row[1], row[1] - row[2]
     notices: dict[str, int] = {}
+    first, last = None, None
     for number, feed in enumerate(feeds):
-        for name, condition in feed.notices.items():
-            noticed = f"SELECT count(*) FROM typed_{number} WHERE ({condition}) AND NOT {_is_faulty(feed)}"
-            if rows := _number(cursor, noticed):
+        wanted = ["count(*)", *(f"count(*) FILTER (notice_{place})" for place in range(len(feed.notices)))]
+        dated = "admitted_at" in feed.values.get(Kind.ADMISSIONS, {})
+        wanted += ["min(admissions_admitted_at)::DATE", "max(admissions_admitted_at)::DATE"] if dated else []
+        found = cursor.execute(f"SELECT {', '.join(wanted)} FROM keyed_{number} WHERE faults IS NULL").fetchone()
+        assert found is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+        good, *rest = found
+        for name, rows in zip(feed.notices, rest, strict=False):
+            if rows:
                 notices[name] = notices.get(name, 0) + rows
-    kept, distinct_rows, distinct_keys, first, last = row
+        if dated and rest[-2] is not None:
+            first = min(first, rest[-2]) if first else rest[-2]
+            last = max(last, rest[-1]) if last else rest[-1]
+        if not {Kind.ADMISSIONS, Kind.PATIENTS} & set(feed.carries):
+            kept = sum(_number(cursor, f"SELECT count(*) FROM staged_{kind}") for kind in feed.carries)
+            exact += good - kept if len(feed.carries) == 1 and _is_alone(feeds, feed) else 0
     return replace(
         checked,
-        duplicates_exact=kept - distinct_rows,
-        duplicates_conflicting=distinct_rows - distinct_keys,
+        duplicates_exact=exact,
+        duplicates_conflicting=conflicting,
         notices=notices,
         admitted_from=first,
         admitted_until=last,
     )
 
 
-def write_quarantine(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], path: Path) -> None:
-    """The raw rejected rows with their reasons, for the owner alone; the only place that keeps them.
-
-    Of several feeds each has a header of its own, and the part's name stands before each row.
-    """
-    lead = ["part"] if len(feeds) > 1 else []
-    draft = path.with_suffix(".draft")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as file:
-        writer = csv.writer(file)
-        for number, feed in enumerate(feeds):
-            columns = ", ".join(f"typed.{identifier(name)}" for name in feed.columns)
-            rows = cursor.execute(
-                f"SELECT {'faults.part, ' if lead else ''}faults.row_number, faults.column_name, faults.reason, "
-                f"malformed.line, {columns} FROM faults LEFT JOIN typed_{number} AS typed USING (row_number) "
-                f"LEFT JOIN malformed USING (part, row_number) WHERE faults.part = {text(feed.part)} "
-                "ORDER BY faults.row_number, faults.column_name, faults.reason"
-            )
-            writer.writerow([*lead, "row", "column", "reason", "malformed line", *feed.columns])
-            while chunk := rows.fetchmany(1000):
-                writer.writerows(chunk)
-    draft.replace(path)
-
-
-def name_words(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], words: list[str]) -> set[str]:
-    """Those of ``words`` (lower case) that are a part of a person's name in the feeds, or first and last name."""
-    columns = [f"SELECT DISTINCT {identifier(name)} AS name FROM {feed.table}" for feed in feeds for name in feed.names]
-    if not words or not columns:
-        return set()
-    found = cursor.execute(
-        "WITH names AS (" + " UNION ".join(columns) + "), "
-        "split AS (SELECT DISTINCT regexp_extract_all(lower(nfc_normalize(name)), '\\pL+') AS parts FROM names), "
-        "together AS (SELECT parts[-1] AS last, array_to_string(parts[:-2], '') AS others FROM split "
-        "             WHERE len(parts) > 1), "
-        "words AS (SELECT unnest(?::VARCHAR[]) AS word) "
-        "SELECT word FROM words WHERE length(word) > 1 AND (word IN (SELECT unnest(parts) FROM split) "
-        "OR EXISTS (FROM together WHERE contains(word, others || last) OR contains(word, last || others)))",
-        [words],
-    ).fetchall()
-    return {word for (word,) in found}
+def _is_alone(feeds: tuple[Feed, ...], feed: Feed) -> bool:
+    return not any(other is not feed and set(other.carries) & set(feed.carries) for other in feeds)
 
 
 def clear(cursor: duckdb.DuckDBPyConnection) -> None:
     """Drop every working table, and with them the names."""
+    views = cursor.execute("SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal").fetchall()
     tables = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE temporary").fetchall()
-    drops = "; ".join(f"DROP TABLE IF EXISTS temp.{identifier(table)}" for (table,) in tables)
-    cursor.execute(f"BEGIN; {drops}; COMMIT")  # one transaction, since each attaches to the lake, too
-
-
-def text(value: str) -> str:
-    """``value`` as an SQL string."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _any(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
-    return bool(_number(cursor, f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 1)"))
+    drops = [f"DROP VIEW IF EXISTS temp.{identifier(name)}" for (name,) in views]
+    drops += [f"DROP TABLE IF EXISTS temp.{identifier(name)}" for (name,) in tables]
+    cursor.execute(f"BEGIN; {'; '.join(drops)}; COMMIT")  # one transaction, since each attaches to the lake, too
 
 
 def _number(cursor: duckdb.DuckDBPyConnection, sql: str) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import os
 import stat
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -257,16 +260,15 @@ def test_the_key_is_made_once_and_is_for_the_owner_alone(workspace: Settings) ->
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_pseudonyms_are_hmac_sha256(lake: Lake) -> None:
-    import hashlib
-    import hmac
-    import uuid
-
+def test_pseudonyms_are_keyed_hashes_by_purpose(lake: Lake) -> None:
     key = b"k" * 32
     cursor = lake.cursor()
-    intake.pseudonyms.install(cursor, key)
-    for message in ("", "patient\x1fjürgen", "x" * 200):
-        row = cursor.execute("SELECT pseudonym(?)", [message]).fetchone()
-        assert row == (uuid.UUID(bytes=hmac.new(key, message.encode(), hashlib.sha256).digest()[:16]),)
+    intake.pseudonyms.install(cursor, key, "ward")
+    for purpose, subject in (("admission", "admission\x1fward"), ("patient", "patient"), ("practitioner",) * 2):
+        subkey = hmac.new(key, subject.encode(), hashlib.sha256).digest()[:16]
+        for message in ("", "jürgen", "x" * 200):
+            row = cursor.execute(f"SELECT {purpose}_pseudonym(?)", [message]).fetchone()
+            assert row == (uuid.UUID(bytes=hashlib.sha256(subkey + message.encode()).digest()[:16]),)
+        assert cursor.execute(f"SELECT {purpose}_pseudonym(NULL)").fetchone() == (None,)
     intake.pseudonyms.forget(cursor)
-    assert cursor.execute("SELECT getvariable('pseudonym_inner')").fetchone() == (None,)
+    assert cursor.execute("SELECT getvariable('patient_subkey')").fetchone() == (None,)

@@ -1,0 +1,64 @@
+"""What staging leaves behind for people: the rejected rows' text, and which words of a file's name are names."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medisync.intake.delimited import text
+from medisync.intake.feeds import Feed
+from medisync.intake.labels import HARMLESS_WORDS
+from medisync.intake.reading import identifier
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def write_quarantine(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], path: Path) -> None:
+    """The raw rejected rows with their reasons, for the owner alone; the only place that keeps them.
+
+    Of several feeds each has a header of its own, and the part's name stands before each row.
+    """
+    lead = ["part"] if len(feeds) > 1 else []
+    draft = path.with_suffix(".draft")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as file:
+        writer = csv.writer(file)
+        for feed in feeds:
+            columns = ", ".join(f"source.{identifier(name)}" for name in feed.columns)
+            part = text(feed.part)
+            wanted = f"SELECT row_number FROM faults WHERE part = {part}"
+            rows = cursor.execute(
+                f"SELECT {'faults.part, ' if lead else ''}faults.row_number, faults.column_name, faults.reason, "
+                f"malformed.line, {columns} FROM faults "
+                f"LEFT JOIN ({feed.reader.rows(wanted) if feed.reader else f'FROM {feed.table}'}) AS source "
+                f"USING (row_number) LEFT JOIN malformed USING (part, row_number) WHERE faults.part = {part} "
+                "ORDER BY faults.row_number, faults.column_name, faults.reason"
+            )
+            writer.writerow([*lead, "row", "column", "reason", "malformed line", *feed.columns])
+            while chunk := rows.fetchmany(1000):
+                writer.writerows(chunk)
+    draft.replace(path)
+
+
+def name_words(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], words: list[str]) -> set[str]:
+    """Those of ``words`` (lower case) that are a part of a person's name in the feeds, or first and last name in one.
+
+    Words that files are usually called by tell of nobody, and are not looked for.
+    """
+    wanted = [word for word in words if len(word) > 1 and word not in HARMLESS_WORDS]
+    columns = [f"SELECT {identifier(name)} AS name FROM {feed.table}" for feed in feeds for name in feed.names]
+    if not wanted or not columns:
+        return set()
+    found = cursor.execute(
+        "WITH words AS (SELECT unnest(?::VARCHAR[]) AS word), "
+        "names AS (SELECT DISTINCT lower(nfc_normalize(name)) AS name FROM (" + " UNION ALL ".join(columns) + ")), "
+        "split AS (SELECT DISTINCT regexp_extract_all(name, '\\pL+') AS parts FROM names), "
+        "together AS (SELECT parts[-1] AS last, array_to_string(parts[:-2], '') AS others FROM split "
+        "             WHERE len(parts) > 1) "
+        "SELECT word FROM words WHERE word IN (SELECT unnest(parts) FROM split) "
+        "OR EXISTS (FROM together WHERE contains(word, others || last) OR contains(word, last || others))",
+        [wanted],
+    ).fetchall()
+    return {word for (word,) in found}
