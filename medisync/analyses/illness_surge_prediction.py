@@ -7,7 +7,6 @@ Weekly (ISO) admissions per condition, and per condition and site where a site i
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from medisync.analyses.clinical_sql import known
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, Scalar, SnapshotReader, Table
+from medisync.analyses.illness_surge_counts import EVERYTHING, EVERYWHERE, Inputs, surge_counts, surge_panel
+from medisync.analyses.illness_surge_forecasts import forecast_series
 from medisync.analyses.phrases import counted, listed, probability
+from medisync.analyses.published_forecasts import published_forecasts
+from medisync.analyses.reported import reported
 from medisync.errors import NoDataError, SeriesError
-from medisync.stats.series import Panel, regular_panel
+from medisync.stats.series import Panel
 from medisync.stats.surge_ahead import AheadBacktest, SurgeAhead, backtest_surges_ahead, predict_surges_ahead
 from medisync.stats.surveillance import Comparison, SurgeJudgement, WeekState, judge_surges
 
 ANALYSIS = "illness_surge_prediction"
 TITLE = "Illness surges"
 
-EVERYWHERE = "all sites"
-EVERYTHING = "All admissions"
 HISTORY_WEEKS = 156
 """Past weeks judged to learn how far a series strays and how long: three years."""
 
@@ -55,82 +55,19 @@ class Params(AnalysisParams):
     seed: int = Field(default=20240507, ge=0, description="seed of the sample paths")
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Weekly counts: ``weekly`` (site, condition, week, admissions), ``reporting`` (site, week, admissions)."""
-
-    weekly: pd.DataFrame
-    reporting: pd.DataFrame
-    covered_from: dt.date | None
-    covered_until: dt.date | None
-    conditions: int
-
-
 def load(snapshot: SnapshotReader, params: Params) -> Inputs:
-    """Count in SQL; what comes back has a row for each watched condition, site and week at most.
-
-    Grouping is by the text as stored, and only the groups are cleaned: a tenth of the time on millions of rows.
-    """
-    sites = _labelled(snapshot, "admissions", "site", ", min(admitted_at) AS first, max(admitted_at) AS last")
-    if sites.empty:
+    """Weekly counts; raises :class:`~medisync.errors.NoDataError` where there are no admissions."""
+    known_until = reported(snapshot)
+    if known_until is None:
         raise NoDataError("There are no admissions yet.", hint="Put a delivery into the inbox.")
-    first, last = sites["first"].min().date(), sites["last"].max().date()
-    conditions = _labelled(snapshot, "conditions", "condition")
-    weeks = max((last - first).days / 7.0, 1.0)
-    by_site = sites[sites["label"] != "Unknown"].groupby("label")["rows"].sum()
-    large = by_site[by_site >= params.site_admissions_a_week * weeks]
-    watched_sites = _largest(large, params.most_sites)
-    by_condition = conditions.groupby("label")["rows"].sum()
-    watched_conditions = _largest(by_condition, params.most_conditions)
-    stored_sites = sites.loc[sites["label"].isin(watched_sites), "stored"].tolist()
-    stored_conditions = conditions.loc[conditions["label"].isin(watched_conditions), "stored"].fillna("").tolist()
-    weekly = snapshot.query(
-        f"""
-        SELECT CASE WHEN site IS NOT NULL THEN {known("site")} END AS site, {known("condition")} AS condition, week,
-               sum(admissions)::BIGINT AS admissions
-        FROM (
-            SELECT CASE WHEN a.site IN (SELECT unnest(?::VARCHAR[])) THEN a.site END AS site, c.condition,
-                   date_trunc('week', a.admitted_at)::DATE AS week, count(DISTINCT a.admission_key) AS admissions
-            FROM clinical.conditions c JOIN clinical.admissions a USING (source, admission_key)
-            WHERE coalesce(c.condition, '') IN (SELECT unnest(?::VARCHAR[]))
-            GROUP BY ALL
-        )
-        GROUP BY ALL ORDER BY ALL
-        """,
-        [stored_sites, stored_conditions],
+    return surge_counts(
+        snapshot,
+        known_until,
+        published_forecasts(snapshot, ANALYSIS, frequency="weekly", until=known_until.until),
+        most_conditions=params.most_conditions,
+        most_sites=params.most_sites,
+        site_admissions_a_week=params.site_admissions_a_week,
     )
-    reporting = snapshot.query(
-        f"""
-        SELECT CASE WHEN site IS NOT NULL THEN {known("site")} END AS site, week, sum(admissions)::BIGINT AS admissions
-        FROM (
-            SELECT CASE WHEN site IN (SELECT unnest(?::VARCHAR[])) THEN site END AS site,
-                   date_trunc('week', admitted_at)::DATE AS week, count(*) AS admissions
-            FROM clinical.admissions GROUP BY ALL
-        )
-        GROUP BY ALL ORDER BY ALL
-        """,
-        [stored_sites],
-    )
-    return Inputs(
-        weekly=weekly,
-        reporting=reporting,
-        covered_from=first,
-        covered_until=last,
-        conditions=len(by_condition),
-    )
-
-
-def _labelled(snapshot: SnapshotReader, table: str, column: str, more: str = "") -> pd.DataFrame:
-    """Each stored spelling of a column, the label it is shown under, and its number of rows."""
-    return snapshot.query(
-        f"SELECT {column} AS stored, {known(column)} AS label, count(*) AS rows{more} "
-        f"FROM clinical.{table} GROUP BY {column}"
-    )
-
-
-def _largest(rows: pd.Series[Any], most: int) -> list[str]:
-    """The labels with the most rows, ties by name."""
-    return [str(label) for label in rows.sort_index().sort_values(ascending=False, kind="stable").index[:most]]
 
 
 def compute(inputs: Inputs, params: Params) -> Result:
@@ -138,7 +75,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
     if inputs.weekly.empty:
         raise NoDataError("No admission has a condition yet.", hint="Deliver conditions with the admissions.")
     try:
-        panel, names = _panel(inputs)
+        panel, names = surge_panel(inputs)
     except SeriesError:  # the one way an otherwise sound table fails: no complete week
         return _too_little(inputs, "Less than one complete week of data: too little to look for surges.")
     judgement = judge_surges(
@@ -174,6 +111,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
     now = int(past.sum()) - 1
     week = panel.periods[-1].date()
     current = _current_table(judgement, names, now, ahead)
+    forecasts = forecast_series(panel, names, params.horizon_weeks, inputs.published)
     watched = current[current["kind"] != "total"]
     return Result(
         analysis=ANALYSIS,
@@ -181,48 +119,18 @@ def compute(inputs: Inputs, params: Params) -> Result:
         headline=_headline(watched, week),
         finding=_finding(watched),
         data_from=inputs.covered_from,
-        data_until=inputs.covered_until,
-        metrics=_metrics(watched, week, backtest, params),
+        data_until=inputs.reported.last_day,
+        metrics=_metrics(watched, week, backtest, params) | forecasts.metrics,
         tables={
             "current": Table.from_frame(f"Week of {week:%d %B %Y}: each series against its past", current),
             "alerts": Table.from_frame("Alerts", _alerts_table(watched, week)),
             "weekly": Table.from_frame("Past weeks", _weekly_table(judgement, names, panel, past, params)),
             "ahead": Table.from_frame("Probability of exceeding the threshold", _ahead_table(names, panel, ahead)),
-        },
-        warnings=_warnings(inputs, panel, current, params),
-        lake_rows={"surges": Table.from_frame("State of every series", _kept_states(current, week))},
+        }
+        | forecasts.tables,
+        warnings=(*inputs.reported.notes(), *_warnings(inputs, panel, current, params)),
+        lake_rows={"surges": Table.from_frame("State of every series", _kept_states(current, week)), **forecasts.kept},
     )
-
-
-def _panel(inputs: Inputs) -> tuple[Panel, pd.DataFrame]:
-    """All series on one calendar, and what each of them is: kind, condition, site and family of tests."""
-    everywhere = inputs.weekly.groupby(["condition", "week"])["admissions"].sum().reset_index()
-    everywhere["site"] = EVERYWHERE
-    by_site = inputs.weekly[inputs.weekly["site"].notna()]
-    total = inputs.reporting.groupby("week")["admissions"].sum().reset_index()
-    total["condition"], total["site"] = EVERYTHING, EVERYWHERE
-    columns = ["condition", "site", "week", "admissions"]
-    rows = pd.concat([total[columns], everywhere[columns], by_site[columns]], ignore_index=True)
-    key = rows.groupby(["condition", "site"], sort=False).ngroup()
-    names = rows[["condition", "site"]].drop_duplicates().reset_index(drop=True)
-    names["kind"] = np.where(names["site"] != EVERYWHERE, "condition at a site", "condition")
-    names.loc[0, "kind"] = "total"
-    names["family"] = (names["kind"] != "total").astype(int)
-    ids = key.map("{:06d}".format)
-    weeks_of_site = inputs.reporting.groupby("site")["week"].unique()
-    every_week = inputs.reporting["week"].unique()
-    reporting = {
-        f"{index:06d}": every_week if site == EVERYWHERE else weeks_of_site[site]
-        for index, site in enumerate(names["site"])
-    }
-    panel = regular_panel(
-        pd.DataFrame({"unique_id": ids, "ds": rows["week"], "y": rows["admissions"]}),
-        "weekly",
-        reporting=reporting,
-        covered_from=inputs.covered_from,
-        covered_until=inputs.covered_until,
-    )
-    return panel, names
 
 
 def _current_table(judgement: SurgeJudgement, names: pd.DataFrame, now: int, ahead: SurgeAhead) -> pd.DataFrame:
@@ -396,7 +304,7 @@ def _too_little(inputs: Inputs, headline: str) -> Result:
         headline=headline,
         finding=Finding.TOO_LITTLE,
         data_from=inputs.covered_from,
-        data_until=inputs.covered_until,
+        data_until=inputs.reported.last_day,
     )
 
 

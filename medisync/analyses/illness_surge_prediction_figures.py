@@ -28,28 +28,33 @@ def condition_panels(result: Result) -> Figure:
     rows = -(-len(names) // columns)
     drawing, axes = canvas(7.2, 0.5 + 1.75 * rows, nrows=rows, ncols=columns, sharex=True, squeeze=False)
     flat = axes.ravel()
+    ahead = _ahead(result)
     for place, name in enumerate(names):
-        _panel(flat[place], weekly[weekly["condition"] == name], name)
+        _panel(flat[place], weekly[weekly["condition"] == name], ahead[ahead["condition"] == name], name)
     for spare in flat[len(names) :]:
         spare.set_visible(False)
     handles, labels = flat[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
+    drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     states = weekly[weekly["condition"].isin(names)]["state"]
     alt = (
-        f"Weekly admissions of {len(names)} conditions over {weekly['week'].nunique()} weeks with the expected number "
-        f"and the surge threshold. {(states == WeekState.SURGE).sum()} weeks were confirmed surges, "
-        f"{(states == WeekState.ABOVE).sum()} more lay above a threshold."
+        f"Weekly admissions of {len(names)} conditions over {weekly['week'].nunique()} weeks with the expected number, "
+        f"the surge threshold and the forecast of the weeks ahead. {(states == WeekState.SURGE).sum()} weeks "
+        f"were confirmed surges, {(states == WeekState.ABOVE).sum()} more lay above a threshold."
     )
     return as_figure(drawing, name="surge-panels", title="Conditions against their thresholds", alt=alt, table="weekly")
 
 
-def _panel(ax: Axes, part: pd.DataFrame, name: str) -> None:
+def _panel(ax: Axes, part: pd.DataFrame, ahead: pd.DataFrame, name: str) -> None:
     weeks = part["week"]
     ax.plot(
         weeks, part["threshold"], color=WARN, linewidth=1.1, linestyle="--", label="threshold", drawstyle="steps-mid"
     )
     ax.plot(weeks, part["expected"], color=CALM, linewidth=1.4, label="expected")
     ax.plot(weeks, part["observed"], color=ACCENT, linewidth=1.1, label="admissions")
+    if len(ahead):
+        low, high = ahead["lower_80"], ahead["upper_80"]
+        ax.fill_between(ahead["week"], low, high, color=ACCENT, alpha=0.3, linewidth=0, label="80 % interval ahead")
+        ax.plot(ahead["week"], ahead["median"], color=ACCENT, linewidth=1.4, linestyle=":")
     above = part[part["state"] == WeekState.ABOVE]
     surge = part[part["state"] == WeekState.SURGE]
     ax.plot(above["week"], above["observed"], "o", color=WARN, fillstyle="none", markersize=5, label="above threshold")
@@ -110,6 +115,19 @@ def _weekly(result: Result) -> pd.DataFrame:
     numbers = ["observed", "expected", "threshold", "p_value"]
     weekly[numbers] = weekly[numbers].astype(float)
     return weekly.assign(week=pd.to_datetime(weekly["week"]))
+
+
+def _ahead(result: Result) -> pd.DataFrame:
+    """The weeks forecast, empty where there are none; a single week gets a width to be seen."""
+    if "forecast_weeks" not in result.tables:
+        return pd.DataFrame(columns=["condition", "week", "median", "lower_80", "upper_80"])
+    table = result.frame("forecast_weeks")
+    table[["median", "lower_80", "upper_80"]] = table[["median", "lower_80", "upper_80"]].astype(float)
+    table = table.assign(week=pd.to_datetime(table["week"]))
+    if table["week"].nunique() == 1:
+        days = pd.Timedelta(days=2)
+        table = pd.concat([table.assign(week=table["week"] - days), table.assign(week=table["week"] + days)])
+    return table
 
 
 def _month_axis(ax: Axes) -> None:

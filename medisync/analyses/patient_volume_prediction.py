@@ -15,7 +15,12 @@ from medisync.analyses.clinical_sql import within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, Scalar, SnapshotReader, Table
 from medisync.analyses.patient_volume_figures import NOUN, census_figure, volume_figure, whole
 from medisync.analyses.phrases import counted
-from medisync.analyses.published_forecasts import published_figure, published_forecasts, score_published
+from medisync.analyses.published_forecasts import (
+    kept_forecast,
+    published_figure,
+    published_forecasts,
+    score_published,
+)
 from medisync.analyses.reported import Reported, reported
 from medisync.analyses.stored_orders import stored_orders
 from medisync.errors import NoDataError, SeriesError
@@ -204,7 +209,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
         metrics=metrics,
         tables=tables,
         warnings=(*inputs.reported.notes(), *_warnings(panel, forecast)),
-        lake_rows={"forecasts": Table.from_frame("Forecast quantiles", _kept_forecast(panel, forecast, params))},
+        lake_rows={"forecasts": Table.from_frame("Forecast quantiles", kept_forecast(forecast))},
     )
 
 
@@ -339,16 +344,6 @@ def _forecast_table(forecast: Forecast) -> pd.DataFrame:
     table = forecast.frame().drop(columns="unique_id").rename(columns={"ds": "period"})
     numbers = table.columns.drop(["period", "step"])
     return table.assign(**{name: table[name].astype(float).round(2) for name in numbers})
-
-
-def _kept_forecast(panel: Panel, forecast: Forecast, params: Params) -> pd.DataFrame:
-    """One row a series, period and quantile level, as ``analytics.forecasts`` keeps them to be scored later."""
-    long = forecast.frame().drop(columns="step").melt(["unique_id", "ds"], var_name="name")
-    levels = dict(zip(quantile_names(forecast.levels), forecast.levels, strict=True))
-    kept = long.assign(
-        frequency=params.frequency, method=forecast.method, origin=panel.periods[-1], quantile=long["name"].map(levels)
-    )
-    return kept.dropna(subset="value").drop(columns="name")
 
 
 def _census_table(census: Census, last_day: dt.date) -> pd.DataFrame:

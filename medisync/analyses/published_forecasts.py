@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medisync.analyses.contract import Figure, Result, Scalar, SnapshotReader, Table
-from medisync.stats.forecasting import quantile_names
+from medisync.stats.forecasting import Forecast, quantile_names
 from medisync.stats.scoreboard import score_forecasts, scoreboard
 from medisync.stats.scores import LEVELS, known_mean
 from medisync.stats.series import Panel, checked_days, periods_between
@@ -57,6 +57,20 @@ def published_forecasts(
         """,
         [analysis, frequency, until, until, *values],
     )
+
+
+def kept_forecast(forecast: Forecast) -> pd.DataFrame:
+    """One row a series, period and quantile level, as ``analytics.forecasts`` keeps them to be scored later."""
+    long = forecast.frame().drop(columns="step").melt(["unique_id", "ds"], var_name="name")
+    levels = dict(zip(quantile_names(forecast.levels), forecast.levels, strict=True))
+    method = dict(zip(forecast.panel.ids, forecast.methods, strict=True))
+    kept = long.assign(
+        frequency=forecast.panel.frequency,
+        method=long["unique_id"].map(method),
+        origin=forecast.panel.periods[-1],
+        quantile=long["name"].map(levels),
+    )
+    return kept.dropna(subset="value").drop(columns="name")
 
 
 @dataclass(frozen=True)

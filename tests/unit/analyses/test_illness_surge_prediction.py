@@ -201,3 +201,43 @@ def test_the_state_of_every_series_is_kept_in_typed_rows_that_fit_the_lake() -> 
     assert kept["unique_id"].is_unique
     assert kept["state"].tolist() == shown["state"].tolist()
     assert kept["threshold"].tolist() == shown["threshold"].tolist()
+
+
+def test_conditions_and_sites_are_forecast_with_their_accuracy() -> None:
+    rng = np.random.default_rng(7)
+    season = 1 + 0.7 * np.cos(2 * np.pi * np.arange(270) / 52.18)
+    counts = {("Influenza", site): rng.poisson(30 * season) for site in ("North", "South")}
+    counts |= {("Fracture", site): rng.poisson(20, 270) for site in ("North", "South")}
+    counts["New", "North"] = np.r_[np.zeros(240, dtype=int), rng.poisson(9, 30)]
+    result = run(admissions(counts))
+    check_lake_rows(result)
+    table = result.frame("forecast").set_index(["condition", "site"])
+    assert len(table) == result.metrics["series_forecast"] == 9 - 1  # not at the site that never had the new one
+    assert table.loc[("Influenza", "all sites"), "verdict"] == "better than the mean"
+    assert table.loc[("Influenza", "all sites"), "skill_against_mean_percent"] > 30
+    assert set(table.loc["Fracture", "verdict"]) == {"no better than the mean"}
+    flu = table.loc[("Influenza", "all sites")]
+    expected = 60 * (1 + 0.7 * np.cos(2 * np.pi * np.array([270, 273]) / 52.18))
+    assert flu["next_week_lower_80"] < expected[0] < flu["next_week_upper_80"]
+    assert flu["week_4_lower_80"] < expected[1] < flu["week_4_upper_80"]
+    assert 65 <= result.metrics["forecast_coverage_80_percent"] <= 92
+    kept = result.lake_rows["forecasts"].to_frame()
+    assert set(kept["unique_id"]) == {f"condition: {name} | all sites" for name in ("Influenza", "Fracture", "New")}
+    assert len(kept) == 3 * 4 * 7
+    assert result.frame("forecast_weeks").columns.tolist() == ["condition", "week", "median", "lower_80", "upper_80"]
+
+
+def test_a_short_history_is_not_forecast() -> None:
+    result = run(admissions({("A", None): np.full(40, 10)}))
+    assert "forecast" not in result.tables
+    assert "forecasts" not in result.lake_rows
+    assert "series_forecast" not in result.metrics
+
+
+def test_the_sample_is_forecast_no_better_than_its_mean() -> None:
+    params = analysis.Params()
+    result = analysis.compute(analysis.load(sample_lake(), params), params)
+    assert result.metrics["series_forecast"] == 6
+    assert result.metrics["series_forecast_better_than_mean"] == 0
+    assert result.metrics["forecast_method"] == "mean"
+    assert result.metrics["published_forecasts_scored"] == 0

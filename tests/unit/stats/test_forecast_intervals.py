@@ -174,3 +174,38 @@ def test_one_method_can_be_asked_for():
     assert made.method == "theta"
     assert made.methods == ("theta",)
     assert set(made.accuracies) == {"mean", "seasonal_naive", "theta"}
+
+
+def test_steps_that_err_together_count_as_few():
+    rng = np.random.default_rng(12)
+    forecast = np.full((1, 40, 8), 100.0)
+    level = rng.normal(size=(1, 40, 1))
+    lasting = fit_error_model((10 + level + 0.1 * rng.normal(size=forecast.shape)) ** 2, forecast)
+    alone = fit_error_model((10 + rng.normal(size=forecast.shape)) ** 2, forecast)
+    assert lasting.lasting > 6
+    assert alone.lasting < 1.5
+    # Two handfuls of independent errors tell little about the outer quantiles, so these lie further out.
+    few = fit_error_model((10 + level[:, :5] + 0.1 * rng.normal(size=(1, 5, 8))) ** 2, forecast[:, :5])
+    assert few.shape([0.025, 0.5, 0.975])[0, 2] > alone.shape([0.025, 0.5, 0.975])[0, 2]
+
+
+def test_short_random_walks_are_covered_nearly_as_promised():
+    """Two and a half years of months, 60 times: the level wanders, and few errors are known."""
+    rng = np.random.default_rng(13)
+    quantiles, truths = [], []
+    for _ in range(60):
+        walk = rng.poisson(300 * np.exp(np.cumsum(rng.normal(0, 0.06, 34)))).astype(float)
+        made = forecast_panel(panel_of(walk[:30], "monthly"), 4)
+        quantiles.append(made.quantiles[0])
+        truths.append(walk[30:])
+    coverage = interval_coverage(np.stack(quantiles), np.stack(truths))
+    assert coverage[80] > 60  # 54 with the quantiles of many errors
+    assert coverage[95] > 80
+
+
+def test_with_few_origins_a_method_has_to_win_each_time():
+    rng = np.random.default_rng(14)
+    noise = [forecast_panel(panel_of(rng.poisson(100, 14).astype(float), "monthly"), 3).method for _ in range(20)]
+    assert noise.count("mean") >= 17
+    trend = forecast_panel(panel_of(100.0 + 25 * np.arange(14) + rng.normal(0, 5, 14), "monthly"), 3)
+    assert trend.method != "mean"
