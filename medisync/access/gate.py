@@ -38,9 +38,11 @@ def install(app: FastAPI, access: Access) -> None:
     """Give ``app`` its gate: the access object, and the routes of login, logout, tokens and the start page."""
     from medisync.access.auth_routes import auth_router
     from medisync.access.page_routes import pages_router
+    from medisync.access.prefect_door import prefect_router
 
     app.state.access = access
     app.include_router(auth_router)
+    app.include_router(prefect_router)
     app.include_router(pages_router)
 
 
@@ -73,12 +75,17 @@ def require(permission: Permission) -> Callable[[Request], Awaitable[Principal]]
         principal = await authenticate(request)
         if principal.method == "cookie" and request.method not in SAFE_METHODS:
             require_own_page(request, principal)
-        if not principal.may(permission):
-            await run_in_threadpool(_refuse, request, principal, permission)
+        await require_permission(request, principal, permission)
         return principal
 
     gate.permission = permission  # type: ignore[attr-defined]
     return gate
+
+
+async def require_permission(request: Request, principal: Principal, permission: Permission) -> None:
+    """Raises ForbiddenError, recorded in the audit log, or PasswordMustChangeError, when the principal may not."""
+    if not principal.may(permission):
+        await run_in_threadpool(_refuse, request, principal, permission)
 
 
 def credentials(connection: HTTPConnection) -> tuple[str | None, str | None]:

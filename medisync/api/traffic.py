@@ -114,6 +114,7 @@ class _Request:
         await self._send(message)
 
     async def _refuse(self, error: MediSyncError) -> None:
+        self._timeout = None  # over
         if isinstance(error, TooLargeError):
             await self._discard_body()
         answer = failure(error, request_id=self.id, headers={"Connection": "close"})
@@ -154,8 +155,10 @@ def _too_large() -> str:
 
 
 def _without_trailing_slash(scope: Scope) -> None:
-    """Every address is served with and without one."""
+    """Every address of ours is served with and without one; Prefect's below /prefect/ are its own."""
     path = scope["path"]
+    if path.startswith("/prefect/"):
+        return
     if len(path) > 1 and path.endswith("/") and not path.endswith("//"):
         scope["path"] = path[:-1]
         scope["raw_path"] = scope.get("raw_path", b"").removesuffix(b"/")

@@ -13,7 +13,7 @@ from medisync.access.addresses import public_host
 from medisync.api import server as api
 from medisync.dashboards import server as pages
 from medisync.fastlane import flow_runs, fork_server, kernels
-from medisync.runs.kernels import FIXED_ENVIRONMENT
+from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from medisync.settings import Settings, environment, project_root
 
 WORK_POOL = "medisync"
@@ -48,6 +48,7 @@ def prefect_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_API_AUTH_STRING": secret,
         "PREFECT_SERVER_API_AUTH_STRING": secret,
         "PREFECT_SERVER_UI_SERVE_BASE": PREFECT_DOOR,
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.prefect_home / "ui"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
