@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from medisync.analyses.meaning import Disclosure
 from medisync.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -124,6 +125,10 @@ class Result(BaseModel):
         default_factory=dict,
         description="rows that are also kept typed, in analytics.forecasts and analytics.surges: the columns of those "
         "tables without run_id",
+    )
+    disclosure: Disclosure = Field(
+        default_factory=Disclosure,
+        description="what the numbers are; what is not declared is not released (docs/disclosure.md)",
     )
 
     def frame(self, name: str) -> pd.DataFrame:

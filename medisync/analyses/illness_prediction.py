@@ -18,6 +18,7 @@ from pydantic import Field
 from medisync.analyses.age_band_starts import AgeBandStarts
 from medisync.analyses.clinical_sql import within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
+from medisync.analyses.illness_prediction_meaning import disclosure
 from medisync.analyses.illness_prediction_sql import OTHER, counts_sql, repeats_sql
 from medisync.analyses.phrases import counted, listed, probability, shortened
 from medisync.errors import NoDataError
@@ -188,6 +189,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
         },
         tables=tables,
         warnings=_warnings(inputs, tested, factors),
+        disclosure=disclosure(closest),
     )
 
 

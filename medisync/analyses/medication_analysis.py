@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from medisync.analyses.clinical_sql import known, within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
+from medisync.analyses.medication_analysis_meaning import DISCLOSURE
 from medisync.analyses.phrases import counted, listed, percent, probability, shortened
 from medisync.errors import NoDataError
 from medisync.stats.age_bands import UNKNOWN
@@ -163,6 +164,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
             "concentration": Table.from_frame("Even use tested, and how concentrated use is", summary),
         },
         warnings=_warnings(inputs, uneven),
+        disclosure=DISCLOSURE,
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from medisync.analyses.age_band_starts import AgeBandStarts
 from medisync.analyses.clinical_sql import known
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
+from medisync.analyses.patient_demographics_meaning import DISCLOSURE
 from medisync.analyses.phrases import counted, listed, percent
 from medisync.errors import NoDataError
 from medisync.stats.age_bands import UNKNOWN, AgeBands
@@ -147,6 +148,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
             "comparison": Table.from_frame("Latest period compared with the one before", comparisons),
         },
         warnings=_warnings(metrics, inputs, params, whole_before, bool(len(before))),
+        disclosure=DISCLOSURE,
     )
 
 

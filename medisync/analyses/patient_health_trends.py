@@ -10,9 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from medisync.analyses.clinical_sql import known
+from medisync.analyses.clinical_sql import known, within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
+from medisync.analyses.patient_health_trends_meaning import disclosure
 from medisync.analyses.phrases import counted, listed, signed_percent
+from medisync.analyses.reported import Reported, reported
 from medisync.errors import NoDataError
 from medisync.stats.age_bands import UNKNOWN
 from medisync.stats.multiplicity import adjust_benjamini_hochberg
@@ -49,22 +51,25 @@ class Params(AnalysisParams):
 
 @dataclass(frozen=True)
 class Inputs:
-    """``weeks``: week (Monday), admissions. ``conditions``: week, condition, cases. First and last day of admission."""
+    """``weeks``: week (Monday), admissions. ``conditions``: week, condition, cases. First day of admission, and how far
+    all sources and sites have reported (None: no admission)."""
 
     weeks: pd.DataFrame
     conditions: pd.DataFrame
     first_day: dt.date | None
-    last_day: dt.date | None
+    reported: Reported | None
 
 
 def load(snapshot: SnapshotReader, params: Params) -> Inputs:
     """Admissions per ISO week, and those with each condition."""
     del params
+    known_until = reported(snapshot)
+    until = within("admitted_at", None, known_until.until if known_until else None)
     weeks = snapshot.query(
-        """
+        f"""
         SELECT date_trunc('week', admitted_at)::DATE AS week, count(*) AS admissions,
-               min(admitted_at)::DATE AS first_day, max(admitted_at)::DATE AS last_day
-        FROM clinical.admissions GROUP BY 1 ORDER BY 1
+               min(admitted_at)::DATE AS first_day
+        FROM clinical.admissions WHERE {until} GROUP BY 1 ORDER BY 1
         """
     )
     conditions = snapshot.query(
@@ -72,17 +77,11 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
         SELECT date_trunc('week', a.admitted_at)::DATE AS week, {known("c.condition")} AS condition,
                count(*) AS cases
         FROM clinical.admissions a JOIN clinical.conditions c ON c.admission_key = a.admission_key
-        GROUP BY ALL ORDER BY ALL
+        WHERE {until} GROUP BY ALL ORDER BY ALL
         """
     )
-    if weeks.empty:
-        return Inputs(weeks, conditions, None, None)
-    return Inputs(
-        weeks=weeks[["week", "admissions"]],
-        conditions=conditions,
-        first_day=weeks["first_day"].min().date(),
-        last_day=weeks["last_day"].max().date(),
-    )
+    first_day = None if weeks.empty else weeks["first_day"].min().date()
+    return Inputs(weeks[["week", "admissions"]], conditions, first_day, known_until)
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,9 @@ class _Calendar:
 
 def compute(inputs: Inputs, params: Params) -> Result:
     """Rank each week, compare the last complete one, and test each condition's slope."""
-    if inputs.first_day is None or inputs.last_day is None:
+    if inputs.first_day is None or inputs.reported is None:
         raise NoDataError("There is no admission yet.")
-    calendar = _calendar(inputs, inputs.first_day, inputs.last_day)
+    calendar = _calendar(inputs, inputs.first_day, inputs.reported.until)
     whole = np.flatnonzero(calendar.complete)
     ranks = _ranks(calendar, params)
     tables = {"ranks": Table.from_frame(f"The {params.top} most frequent conditions of each week", ranks)}
@@ -127,10 +126,11 @@ def compute(inputs: Inputs, params: Params) -> Result:
         headline=headline,
         finding=finding,
         data_from=inputs.first_day,
-        data_until=inputs.last_day,
+        data_until=inputs.reported.last_day,
         metrics=metrics,
         tables=tables,
-        warnings=_warnings(inputs, calendar, changes),
+        warnings=(*inputs.reported.notes(), *_warnings(inputs, calendar, changes)),
+        disclosure=disclosure(calendar.mondays[whole[-1]].isoformat() if whole.size else None),
     )
 
 
