@@ -17,6 +17,7 @@ from pydantic import Field
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, Scalar, SnapshotReader, Table
 from medisync.analyses.illness_surge_counts import EVERYTHING, EVERYWHERE, Inputs, surge_counts, surge_panel
 from medisync.analyses.illness_surge_forecasts import forecast_series
+from medisync.analyses.illness_surge_prediction_meaning import disclosure
 from medisync.analyses.phrases import counted, listed, probability
 from medisync.analyses.published_forecasts import published_forecasts
 from medisync.analyses.reported import reported
@@ -129,6 +130,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
         }
         | forecasts.tables,
         warnings=(*inputs.reported.notes(), *_warnings(inputs, panel, current, params)),
+        disclosure=disclosure(EVERYTHING, EVERYWHERE),
         lake_rows={"surges": Table.from_frame("State of every series", _kept_states(current, week)), **forecasts.kept},
     )
 

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from medisync.analyses.clinical_sql import within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, Scalar, SnapshotReader, Table
 from medisync.analyses.patient_volume_figures import NOUN, census_figure, volume_figure, whole
+from medisync.analyses.patient_volume_meaning import disclosure
 from medisync.analyses.phrases import counted
 from medisync.analyses.published_forecasts import (
     kept_forecast,
@@ -209,6 +210,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
         metrics=metrics,
         tables=tables,
         warnings=(*inputs.reported.notes(), *_warnings(panel, forecast)),
+        disclosure=disclosure(params.frequency, params.site),
         lake_rows={"forecasts": Table.from_frame("Forecast quantiles", kept_forecast(forecast))},
     )
 
