@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from medisync.access.page_audience import AUDIENCE_HEADER
 from medisync.dashboards import server
 from medisync.dashboards.parts import stylesheet
 from medisync.dashboards.reading import report_path
+from medisync.fastlane import kernels as fork_kernels
 from medisync.reports.pack import kept_packs
 from medisync.settings import Settings, load_settings
 
@@ -71,11 +73,16 @@ def configuration(settings: Settings) -> Config:
                     },
                 },
             },
+            "VoilaKernelManager": {
+                "preheat_denylist": [rf"^(?!{re.escape(server.OVERVIEW)}$)"],  # the others are forked in a moment
+            },
             "MappingKernelManager": {
+                "kernel_manager_class": "medisync.dashboards.kernels.PageKernelManager",
                 "cull_idle_timeout": CULL_AFTER_SECONDS,
                 "cull_interval": CULL_LOOK_SECONDS,
                 "cull_connected": False,
             },
+            "PageKernelManager": {"fork_socket": str(fork_kernels.socket_path(settings))},
             "KernelManager": {"transport": "ipc"},  # files of the owner, where TCP could be read by every local user
             # Six results at once are more than the default lets through, and what it holds back is lost.
             "ZMQChannelsWebsocketConnection": {"limit_rate": False},

@@ -9,6 +9,7 @@ from typing import Any
 
 from medisync.analyses.contract import Result, SnapshotReader
 from medisync.dashboards.panels import Control, Panel
+from medisync.dashboards.parts import Part
 from medisync.dashboards.reading import Reader, View
 from medisync.errors import MediSyncError
 from medisync.lake import Lake
@@ -34,6 +35,7 @@ class ChoosingPage:
         self.choices: dict[str, str] = {}
         self._made: tuple[Hashable, list[Panel]] | None = None
         self._sites: tuple[int | None, tuple[str, ...]] = (None, ())
+        self._is_hurried = False
 
     def choose(self, choices: Mapping[str, str]) -> bool:
         before, self.choices = self.choices, dict(choices)
@@ -41,6 +43,18 @@ class ChoosingPage:
 
     def signature(self) -> Hashable:
         return self.reader.signature()
+
+    def parts(self) -> list[Part]:
+        """The page as it should look now."""
+        raise NotImplementedError
+
+    def preview(self) -> list[Part]:
+        """The page with a word in place of what has yet to be computed."""
+        self._is_hurried = True
+        try:
+            return self.parts()
+        finally:
+            self._is_hurried = False
 
     def sites(self, view: View) -> tuple[str, ...]:
         """The sites that can be chosen, by name."""
@@ -57,6 +71,8 @@ class ChoosingPage:
     def once(self, key: Hashable, make: Callable[[], list[Panel]]) -> list[Panel]:
         """What ``make`` gave for ``key``; made again only for another key."""
         if self._made is None or self._made[0] != key:
+            if self._is_hurried:
+                return [Panel("working", "Computing what you chose", headline="This takes a few seconds.")]
             self._made = (key, make())
         return self._made[1]
 

@@ -116,7 +116,11 @@ class LivePage:
         """Display the page as it is now: text and pictures, complete without a script."""
         from IPython.display import HTML, display
 
-        if self._choices is not None or self.source.signature() != self._seen:
+        if self._choices is not None:
+            # What has to be computed first must not keep the page from opening: ``go_live`` comes back to it.
+            self.source.choose(self._choices)  # type: ignore[attr-defined]
+            self.broadcast.update(self.source.preview())  # type: ignore[attr-defined]
+        elif self.source.signature() != self._seen:
             self._take(*self._look())
         style = "" if "VOILA_PREHEAT" in os.environ else f"<style>{stylesheet()}</style>"  # Voila's template has it
         display(HTML(style + self.source.frame(self.broadcast.parts)))

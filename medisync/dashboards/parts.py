@@ -49,7 +49,7 @@ class Source(Protocol):
 
     A page with controls also has ``choose(choices: Mapping[str, str]) -> bool``: what the viewer chose in the page's
     form, or the page's address says; True when ``parts`` may have changed. Unknown names and values are for the page to
-    answer.
+    answer. And it has ``preview() -> list[Part]``: the parts without what would have to be computed first.
     """
 
     def signature(self) -> Hashable:

@@ -70,7 +70,7 @@ def become_flow_run(_: Request) -> None:
 
 def main() -> NoReturn:
     """Serve at the path given."""
-    from medisync.runs.kernels import FIXED_ENVIRONMENT
+    from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 
     start_with(FIXED_ENVIRONMENT)
     ForkServer(Path(sys.argv[1]), HEAVY, become_flow_run).serve()

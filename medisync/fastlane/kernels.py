@@ -43,6 +43,12 @@ HEAVY = (
     "matplotlib_inline.backend_inline",
     "medisync.notebook",
     "medisync.reports.page",
+    "medisync.dashboards.data",
+    "medisync.dashboards.forecasts",
+    "medisync.dashboards.live",
+    "medisync.dashboards.patients",
+    "medisync.dashboards.surges",
+    "websockets.sync.client",
 )
 
 
@@ -81,7 +87,7 @@ def become_kernel(request: Request) -> None:
 
 def main() -> NoReturn:
     """Serve at the path given."""
-    from medisync.runs.kernels import FIXED_ENVIRONMENT
+    from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 
     quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # ipykernel's debugger, when imported, warns without it
     # JPY_PARENT_PID: ipykernel, when imported, would take it for the parent of all its kernels.

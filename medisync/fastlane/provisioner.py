@@ -7,6 +7,7 @@ own, the kernel is started the normal way.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import sys
 import time
 from typing import Any
 
+from jupyter_client.provisioning import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
@@ -23,6 +25,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0
 BIND_SECONDS = 1.0
+PROVISIONER = "medisync-fork"
+"""Its name among the entry points."""
+
 LAUNCHER = ["-m", "ipykernel_launcher"]
 
 
@@ -84,6 +89,17 @@ class ForkedProcess:
 
     def __del__(self) -> None:
         self._close()
+
+
+def forked_spec(spec: Any, socket: str) -> Any:
+    """``spec`` for a kernel forked by the server at ``socket``; as it is where no server listens there."""
+    if spec is None or not socket or not os.path.exists(socket):
+        return spec
+    forked = copy.copy(spec)
+    provisioner = {"provisioner_name": PROVISIONER, "config": {"socket": socket}}
+    forked.metadata = {**spec.metadata, "kernel_provisioner": provisioner}
+    is_there = KernelProvisionerFactory.instance().is_provisioner_available(forked)
+    return forked if is_there else spec
 
 
 class ForkProvisioner(LocalProvisioner):  # type: ignore[misc]

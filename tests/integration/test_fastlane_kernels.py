@@ -21,7 +21,8 @@ import pytest
 
 from medisync.fastlane import guard, provisioner
 from medisync.fastlane.provisioner import ForkedProcess
-from medisync.runs.kernels import FIXED_ENVIRONMENT, IpcKernelManager, private_transport
+from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
+from medisync.runs.kernels import IpcKernelManager, private_transport
 from tests.support.fork_servers import ROOT, RunningForkServer, kernel_server, wait_gone
 from tests.support.running import wait_until
 

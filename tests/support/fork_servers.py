@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from medisync.runs.kernels import FIXED_ENVIRONMENT
+from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from tests.support.running import wait_until
 
 ROOT = Path(__file__).parents[2]
