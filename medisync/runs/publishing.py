@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medisync.analyses.contract import Result, Scalar, Table
 from medisync.lake import Lake
+from medisync.runs import releasing
 from medisync.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ def publish(lake: Lake, record: RunRecord, result: Result | None) -> None:
                 "document": result.model_dump_json(),
             },
         )
+        document = releasing.released_json(lake.settings, record.run_id, result)
+        if document is not None:
+            releasing.insert(transaction, record.run_id, record.analysis, document)
         for name, table in result.lake_rows.items():
             _insert_rows(transaction, name, record.run_id, table)
 
