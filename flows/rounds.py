@@ -16,7 +16,7 @@ from medisync.intake import DeliveryReport
 from medisync.lake import Lake
 from medisync.reports.bulletins import post_surges, utc_now
 from medisync.reports.sending import is_any_waiting
-from medisync.runs import recall, story
+from medisync.runs import dropped, recall, story
 from medisync.runs.record import Outcome
 from medisync.runs.rounds import one_round
 from medisync.settings import Settings, load_settings
@@ -52,7 +52,10 @@ def run_round(
     request = story.Request(trigger=trigger, requested_by=requested_by, flow_run_id=flow_run.id)
     settings = lake().settings
     with one_round(settings):
-        plans = story.plan(lake(), names, parameters=parameters, force=force)
+        for taken in dropped.take_in(lake()):
+            get_run_logger().info(taken.sentence())
+        is_scheduled = trigger in ("schedule", "refresh") or trigger.startswith("delivery")
+        plans = story.plan(lake(), names, parameters=parameters, force=force, is_scheduled=is_scheduled)
         waiting = [run_analysis.submit(one.analysis, one, request) for one in plans if one.answered_by is None]
         ran = {outcome.record.analysis: outcome for outcome in (future.result() for future in waiting)}
     outcomes = [ran.get(one.analysis) or story.perform(lake(), one, request) for one in plans]

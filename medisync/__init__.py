@@ -1,7 +1,7 @@
 """MediSync: a Jupyter-first reproducible analytics workspace for hospital admissions.
 
-Notebooks need a handful of names: ``open_snapshot``, ``show``, ``publish``, and the modules of
-:mod:`medisync.analyses`.
+Notebooks need a handful of names: ``open_snapshot``, ``show``, ``publish``, what a result is made of (``Result``,
+``Table``, ``Finding``), and the modules of :mod:`medisync.analyses`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medisync.notebook import open_snapshot, publish, show
+    from medisync.notebook import Finding, Result, Table, open_snapshot, publish, show
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_snapshot", "publish", "show"]
+__all__ = ["Finding", "Result", "Table", "__version__", "open_snapshot", "publish", "show"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from medisync.analyses.contract import Result
+import os
+
+from medisync.analyses.contract import Finding, Result, Table
 from medisync.lake import Snapshot
+from medisync.runs.dropped import IN_A_RUN
 from medisync.runs.record import RESULT_MIME
 from medisync.settings import load_settings
+
+__all__ = ["Finding", "Result", "Table", "open_snapshot", "publish", "show"]
+
+_opened: list[int] = []
+"""The snapshots this process opened; what it publishes was made of the last one."""
 
 
 def open_snapshot(snapshot_id: int | None = None) -> Snapshot:
@@ -13,7 +21,9 @@ def open_snapshot(snapshot_id: int | None = None) -> Snapshot:
 
     Raises NoDataError when there is no data or no such snapshot.
     """
-    return Snapshot(load_settings(), snapshot_id)
+    snapshot = Snapshot(load_settings(), snapshot_id)
+    _opened.append(snapshot.snapshot_id)
+    return snapshot
 
 
 def show(result: Result) -> None:
@@ -26,7 +36,16 @@ def show(result: Result) -> None:
 
 
 def publish(result: Result) -> None:
-    """Hand ``result`` back to whoever runs this notebook. Call it once, at the end."""
+    """Hand ``result`` back to whoever runs this notebook. Call it once, at the end.
+
+    In a run of the workspace the result goes back through the notebook's outputs. Run by hand, with ``papermill`` or in
+    Lab, it is left for the next round to record, when what ran is an analysis notebook as it lies in the workspace.
+    """
     from IPython.display import display
 
-    display({RESULT_MIME: result.model_dump(mode="json"), "text/plain": f"Published: {result.headline}"}, raw=True)
+    said = f"Published: {result.headline}"
+    if not os.environ.get(IN_A_RUN):
+        from medisync.runs.by_hand import hand_over
+
+        said = f"{said}\n{hand_over(result, _opened[-1] if _opened else None)}"
+    display({RESULT_MIME: result.model_dump(mode="json"), "text/plain": said}, raw=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from medisync import __version__
-from medisync.cli import audit, compare, keys, lineage, recalibrate, report, reproduce, run, user, why
+from medisync.cli import audit, compare, keys, lineage, new, recalibrate, release, report, reproduce, run, user, why
 from medisync.cli.intake import add_intake_commands
 from medisync.cli.output import Console
 from medisync.errors import MediSyncError
@@ -111,6 +111,7 @@ def ingest(
 
 app.command()(run.run)
 app.add_typer(user.user, name="user")
+app.add_typer(release.release, name="release")
 app.add_typer(audit.audit, name="audit")
 app.add_typer(keys.keys, name="keys")
 app.command()(recalibrate.recalibrate)
@@ -118,6 +119,8 @@ app.command()(reproduce.reproduce)
 app.command()(compare.compare)
 app.command()(why.why)
 app.command()(lineage.lineage)
+app.command()(new.new)
+app.command()(new.check_notebook)
 
 
 @app.command()

@@ -142,17 +142,18 @@ def _record(lake: Lake, content: dict[str, Any], name: str) -> str:
         inputs={table: inputs.get(table, 0) for table in notebook.reads},
         settings=settings,
     )
+    # Only with the workspace's own environment may it answer for a run of the workspace, and be served.
+    is_ours = fixed == FIXED_ENVIRONMENT
     record = RunRecord(
         run_id=f"r{name[:15]}-{identity.hash_of(name)[:6]}",
         analysis=notebook.analysis,
         title=notebook.title,
         status=RunStatus.COMPLETED,
         parameters=parameters,
-        parameters_hash=identity.hash_of(parameters),
+        parameters_hash=identity.hash_of(parameters if is_ours else [parameters, "by hand"]),
         snapshot_id=snapshot_id,
         inputs={table: inputs.get(table, 0) for table in notebook.reads},
-        # Only with the workspace's own environment may it answer for a run of the workspace.
-        run_key=key if fixed == FIXED_ENVIRONMENT else f"by-hand-{identity.hash_of([key, name])}",
+        run_key=key if is_ours else identity.hash_of([key, "by hand", name]),
         notebook=notebook.path.name,
         notebook_hash=notebook.notebook_hash,
         code_hash=code.hash,

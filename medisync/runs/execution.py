@@ -10,6 +10,7 @@ from typing import Any
 
 from medisync.analyses.contract import Result
 from medisync.errors import MediSyncError
+from medisync.runs.dropped import IN_A_RUN
 from medisync.runs.publishing import check_lake_rows
 from medisync.runs.record import RESULT_MIME
 from medisync.runs.registry import PINNED, AnalysisNotebook
@@ -70,8 +71,9 @@ def execute(
         logging.getLogger(noisy).setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + budget_seconds
+    variables = {**(environment or {}), IN_A_RUN: "1"}
     try:
-        with private_transport(fork_socket, environment, 1_000_000 * budget_mb) as config, closed_event_loop():
+        with private_transport(fork_socket, variables, 1_000_000 * budget_mb) as config, closed_event_loop():
             executed = papermill.execute_notebook(
                 (source or notebook.path).absolute(),
                 output.absolute(),

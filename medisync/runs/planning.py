@@ -61,11 +61,13 @@ def plan(
     parameters: dict[str, Any] | None = None,
     force: bool = False,
     as_of: dt.datetime | None = None,
+    is_scheduled: bool = False,
 ) -> list[Plan]:
     """The round for the analyses ``names`` (all for none); nothing is executed.
 
     ``parameters`` must suit every analysis named. With ``force`` earlier answers do not count. With ``as_of`` (UTC) the
-    data are those known at that moment. Raises UnknownAnalysisError, ParameterError, NoDataError before the first
+    data are those known at that moment. A round that nobody asked for, ``is_scheduled``, leaves out analyses whose
+    schedule says that they are not due. Raises UnknownAnalysisError, ParameterError, NoDataError before the first
     delivery, and SnapshotExpiredError when the data of that moment are no longer kept.
     """
     chosen = []
@@ -81,6 +83,8 @@ def plan(
     if not versions or snapshot_id is None:
         raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
     plans = [_planned(lake, notebook, values, snapshot_id, versions) for notebook, values in chosen]
+    if is_scheduled:
+        plans = [one for one in plans if _is_due(lake, one)]
     answers = {} if force else _answers(lake, [one.run_key for one in plans])
     return [replace(one, answered_by=answers.get(one.run_key), as_of=as_of) for one in plans]
 
@@ -132,10 +136,21 @@ def latest(lake: Lake, analysis: str, parameters_hash: str) -> RunRecord | None:
     """The newest completed run of an analysis with these parameters on the data of its day."""
     rows = lake.query(
         "SELECT record FROM analytics.runs WHERE analysis = ? AND parameters_hash = ? AND status = ? "
-        "AND json_extract_string(record, '$.as_of') IS NULL ORDER BY finished_at DESC LIMIT 1",
+        "ORDER BY finished_at DESC LIMIT 1",
         [analysis, parameters_hash, RunStatus.COMPLETED],
     )
     return RunRecord.model_validate_json(rows[0]["record"]) if rows else None
+
+
+def _is_due(lake: Lake, planned: Plan) -> bool:
+    """Whether the schedule of an analysis, ``hourly`` unless it names another, lets it run now."""
+    hours = registry.SCHEDULES[planned.notebook.schedule or registry.HOURLY]
+    if hours == 0:
+        return True
+    before = latest(lake, planned.analysis, identity.hash_of(planned.parameters))
+    if hours is None or before is None:
+        return hours is not None
+    return dt.datetime.now(dt.UTC) - before.finished_at >= dt.timedelta(hours=hours)
 
 
 def _planned(

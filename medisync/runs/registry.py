@@ -23,6 +23,10 @@ PINNED = "snapshot_id"
 ANALYSIS_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 """Names of analyses are also names of modules and files."""
 
+HOURLY = "hourly"
+SCHEDULES: dict[str, float | None] = {HOURLY: 0, "daily": 20, "weekly": 6.5 * 24, "on request": None}
+"""Schedule in a notebook's metadata -> hours between two rounds that run it by themselves; 0: each, None: none."""
+
 FULL_ANALYSIS = "full_analysis"
 """The name that stands for all analyses."""
 
@@ -47,6 +51,8 @@ class AnalysisNotebook:
     defaults: dict[str, Any]
     code: str
     """The sources of its code cells, one after the other."""
+    cells: tuple[str, ...] = ()
+    """The same, one by one."""
     parameters_source: str = ""
     schedule: str | None = None
     settings: tuple[str, ...] = ()
@@ -153,9 +159,10 @@ def read_notebook(path: Path) -> AnalysisNotebook | None:
             notebook_hash=source_hash(document),
             defaults=literals("".join(cell["source"])),
             parameters_source="".join(cell["source"]),
-            schedule=declared.get("schedule"),
+            schedule=_known_schedule(path, declared.get("schedule")),
             settings=_known_settings(path, declared.get("settings", ())),
-            code="\n".join("".join(one["source"]) for one in document["cells"] if one["cell_type"] == "code"),
+            code="\n".join(_sources(document)),
+            cells=tuple(_sources(document)),
         )
     except StopIteration:
         raise NotebookError(f"{path.name} has no cell tagged 'parameters'.") from None
@@ -172,6 +179,16 @@ def source_hash(document: dict[str, Any]) -> str:
         if cell["cell_type"] == "code"
     ]
     return hashlib.sha256(json.dumps([cells, document["metadata"].get("medisync")]).encode()).hexdigest()
+
+
+def _sources(document: dict[str, Any]) -> list[str]:
+    return ["".join(one["source"]) for one in document["cells"] if one["cell_type"] == "code"]
+
+
+def _known_schedule(path: Path, schedule: Any) -> str | None:
+    if schedule is not None and schedule not in SCHEDULES:
+        raise NotebookError(f"{path.name} has a schedule that is none of {', '.join(SCHEDULES)}.")
+    return cast("str | None", schedule)
 
 
 def _known_settings(path: Path, names: Sequence[str]) -> tuple[str, ...]:

@@ -190,7 +190,9 @@ def _record(
         title=chosen.notebook.title,
         status=RunStatus.FAILED if failure else RunStatus.COMPLETED,
         parameters=chosen.parameters,
-        parameters_hash=identity.hash_of(chosen.parameters),
+        parameters_hash=identity.hash_of(
+            [chosen.parameters, chosen.as_of.isoformat()] if chosen.as_of else chosen.parameters
+        ),  # a backfill is not what is served for these parameters
         snapshot_id=chosen.snapshot_id,
         inputs=chosen.inputs,
         run_key=chosen.run_key,
