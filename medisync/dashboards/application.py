@@ -156,6 +156,12 @@ class HealthHandler(tornado.web.RequestHandler):
         self.write({"status": "ok", "version": __version__})
 
 
+def _only_for_full_results(handler: JupyterHandler) -> None:
+    """Reports and packs hold whole results; the pages show the others what was released."""
+    if handler.medisync_principal.audience != "full":  # type: ignore[attr-defined,unused-ignore]
+        raise tornado.web.HTTPError(403, "Your role sees released results only; they are on the pages")
+
+
 class IconHandler(tornado.web.RequestHandler):
     """The picture in the browser's tab; browsers ask for it on pages that name none, such as the reports."""
 
@@ -173,6 +179,7 @@ class ReportHandler(JupyterHandler):
 
     @tornado.web.authenticated
     def get(self, run_id: str) -> None:
+        _only_for_full_results(self)
         path = report_path(self._workspace, run_id)
         if not path.is_file():
             raise tornado.web.HTTPError(404, "There is no report of run %s", run_id)
@@ -188,6 +195,7 @@ class PackHandler(JupyterHandler):
 
     @tornado.web.authenticated
     def get(self, name: str, kind: str) -> None:
+        _only_for_full_results(self)
         found = next((one for one in kept_packs(self._workspace) if one.name == name), None)
         if found is None:
             raise tornado.web.HTTPError(404, "There is no such pack")

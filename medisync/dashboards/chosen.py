@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+from medisync.access.principal import Audience
 from medisync.analyses.contract import Result, SnapshotReader
 from medisync.dashboards.panels import Control, Panel
 from medisync.dashboards.parts import Part
@@ -40,6 +41,15 @@ class ChoosingPage:
     def choose(self, choices: Mapping[str, str]) -> bool:
         before, self.choices = self.choices, dict(choices)
         return before != self.choices
+
+    def show_to(self, audience: Audience) -> None:
+        self.reader.show_to(audience)
+        self._made = None
+
+    @property
+    def may_compute(self) -> bool:
+        """Whether this viewer may see numbers that no disclosure control has looked at."""
+        return self.reader.audience == "full"
 
     def signature(self) -> Hashable:
         return self.reader.signature()

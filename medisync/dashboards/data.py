@@ -33,6 +33,8 @@ class Data(ChoosingPage):
         made = heading(view, self.settings)
         if view.data is None:
             return made
+        if not self.may_compute:
+            return [*made, _panel("deliveries", deliveries=view.deliveries)]
         analysis, status, wrong = self._chosen(view)
         made.append(controls_part(self._controls(view, analysis, status), self.complaint(wrong)))
         lake = self.reader.lake

@@ -40,8 +40,9 @@ class Forecasts(ChoosingPage):
         one = view.of(ANALYSIS)
         if view.data is None or not view.has_data or one is None:
             return made
-        chosen, wrong = self._parameters(view)
-        made.append(controls_part(self._controls(chosen, view), self.complaint(wrong)))
+        chosen, wrong = self._parameters(view) if self.may_compute else ({}, [])
+        if self.may_compute:
+            made.append(controls_part(self._controls(chosen, view), self.complaint(wrong)))
         if not chosen:
             if one.result is None:
                 return made + [panel_part(panel, view, one=one) for panel in published_panels(view, [ANALYSIS])]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
+from medisync.access.page_audience import audience_told
 from medisync.dashboards.parts import Part, Source, announcement, slots, stylesheet
 
 log = logging.getLogger(__name__)
@@ -92,16 +93,20 @@ class LivePage:
     def wait_for_viewer(self) -> None:
         """In a kernel that Voila started ahead: return when somebody opens the page. Elsewhere: return at once."""
         if os.environ.get("VOILA_PREHEAT") != "True":
+            if "VOILA_KERNEL_ID" in os.environ or "VOILA_REQUEST_URL" in os.environ:  # else an analyst in JupyterLab
+                self.source.show_to(audience_told(os.environ))
             self._choose(choices_of(os.environ.get("QUERY_STRING", "")))
             return
         from websockets.exceptions import WebSocketException
         from websockets.sync.client import connect
 
+        audience = audience_told({})  # the narrow one, unless we are told of another
         port, prefix = os.environ["VOILA_APP_PORT"], os.environ.get("VOILA_SERVER_URL", "/")
         address = f"ws://127.0.0.1:{port}{prefix}voila/query/{os.environ['VOILA_KERNEL_ID']}"
         try:
             with connect(address, open_timeout=VIEWER_WAIT_SECONDS, ping_interval=None, proxy=None) as server:
                 request = json.loads(server.recv())
+            audience = audience_told(request)
             self._choose(choices_of(str(request.get("QUERY_STRING", ""))))
         except (
             OSError,
@@ -111,6 +116,9 @@ class LivePage:
         ) as error:
             # Then the page is as old as this kernel until it connects.
             log.warning("Not told of a viewer: %s", type(error).__name__)
+        if audience != "full":  # what was prepared is for those who may see all
+            self.source.show_to(audience)
+            self._seen = None
 
     def show(self) -> None:
         """Display the page as it is now: text and pictures, complete without a script."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
+from medisync.access.principal import Audience
 from medisync.dashboards.parts import Part, slots
 from medisync.dashboards.reading import Reader, View
 from medisync.dashboards.rendering import render
@@ -19,6 +20,9 @@ class Overview:
     def __init__(self, settings: Settings, *, deliveries: int = 5) -> None:
         self.settings = settings
         self.reader = Reader(settings, deliveries=deliveries)
+
+    def show_to(self, audience: Audience) -> None:
+        self.reader.show_to(audience)
 
     def signature(self) -> Hashable:
         return self.reader.signature()

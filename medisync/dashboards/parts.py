@@ -11,6 +11,7 @@ from typing import Protocol
 
 from markupsafe import Markup
 
+from medisync.access.principal import Audience
 from medisync.reports import page
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -51,6 +52,9 @@ class Source(Protocol):
     form, or the page's address says; True when ``parts`` may have changed. Unknown names and values are for the page to
     answer. And it has ``preview() -> list[Part]``: the parts without what would have to be computed first.
     """
+
+    def show_to(self, audience: Audience) -> None:
+        """From now on show what ``audience`` may see; everything until then."""
 
     def signature(self) -> Hashable:
         """Cheap to ask many times a second; another value when ``parts`` may have changed."""

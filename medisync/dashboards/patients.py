@@ -41,8 +41,9 @@ class Patients(ChoosingPage):
         made = heading(view, self.settings)
         if view.data is None or not view.has_data:
             return made
-        chosen, wrong = self._filter(view)
-        made.append(controls_part(self._controls(chosen, view), self.complaint(wrong)))
+        chosen, wrong = self._filter(view) if self.may_compute else (CohortFilter(), [])
+        if self.may_compute:
+            made.append(controls_part(self._controls(chosen, view), self.complaint(wrong)))
         if chosen.is_everything:
             return made + [
                 panel_part(panel, view, one=view.of(panel.name)) for panel in published_panels(view, ANALYSES)

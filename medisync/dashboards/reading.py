@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medisync.access.principal import Audience
 from medisync.analyses.contract import Result
 from medisync.errors import MediSyncError
 from medisync.lake import Lake
@@ -66,9 +67,16 @@ class Reader:
         self.settings = settings
         self.lake = Lake(settings)
         self.deliveries = deliveries
+        self.audience: Audience = "full"
         self._results: dict[str, Result] = {}
         self._snapshot_id: int | None = None
         self._last = View()
+
+    def show_to(self, audience: Audience) -> None:
+        """From now on read what ``audience`` may see."""
+        if audience != self.audience:
+            self.audience, self._last = audience, View()
+            self._results.clear()
 
     def signature(self) -> Hashable:
         """The newest snapshot and the analysis notebooks: a page may change when one of them does.
@@ -102,20 +110,28 @@ class Reader:
         self._snapshot_id = snapshot_id
         if snapshot_id is None:  # a page never makes a lake
             return View(shelf=tuple(_without_lake(self.settings)))
-        shelf = tuple(published(self.lake, known=self._results))
+        has_all = self.audience == "full"
+        shelf = tuple(published(self.lake, known=self._results, audience=self.audience))
         self._results = {one.record.run_id: one.result for one in shelf if one.record and one.result}
         shown = {one.record.run_id for one in shelf if one.record} | {one.failed_run_id for one in shelf}
         return View(
             shelf=shelf,
             data=data_state(self.lake),
-            deliveries=tuple(recent_deliveries(self.lake, self.deliveries)),
-            reports=frozenset(run_id for run_id in shown if run_id and report_path(self.settings, run_id).exists()),
+            deliveries=tuple(_line(line, has_all) for line in recent_deliveries(self.lake, self.deliveries)),
+            reports=frozenset(run_id for run_id in shown if run_id and report_path(self.settings, run_id).exists())
+            if has_all
+            else frozenset(),  # a report is the whole result
         )
 
 
 def report_path(settings: Settings, run_id: str) -> Path:
     """The report of a run."""
     return settings.reports / "runs" / run_id / "report.html"
+
+
+def _line(line: DeliveryLine, has_all: bool) -> DeliveryLine:
+    """A delivery without its reasons, unless all may be seen."""
+    return line if has_all else replace(line, reason=None, message="It could not be loaded." if line.message else None)
 
 
 def _without_lake(settings: Settings) -> list[Published]:

@@ -44,6 +44,10 @@ class Surges(ChoosingPage):
             return made
         if one.result is None or "current" not in one.result.tables:
             return made + [panel_part(panel, view, one=one) for panel in published_panels(view, [ANALYSIS])]
+        if not self.may_compute:
+            if {"condition", "site", "kind", "state"} <= set(one.result.tables["current"].columns):
+                made.append(Part("heat", "panels", render("heat.html", heat=heat_map(one.result), states=STATES)))
+            return made + [panel_part(panel, view, one=one) for panel in published_panels(view, [ANALYSIS])]
         conditions, sites = listed(one.result, "condition"), self.sites(view)
         wrong = [name for name, text in self.choices.items() if text and name not in self.known]
         chosen = {}

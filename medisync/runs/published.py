@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
-from medisync.analyses.contract import Result
+from medisync.analyses.contract import Result, Scalar, Table
 from medisync.errors import UserError
 from medisync.lake import Lake
 from medisync.runs import identity, registry
@@ -67,11 +67,13 @@ class DeliveryLine:
     finished_at: dt.datetime | None  # UTC, without its zone
 
 
-def published(lake: Lake, *, known: Mapping[str, Result] | None = None) -> list[Published]:
-    """Every analysis with default parameters, in the registry's order.
+def published(
+    lake: Lake, *, known: Mapping[str, Result] | None = None, audience: Literal["full", "released"] = "full"
+) -> list[Published]:
+    """Every analysis with default parameters, in the registry's order, as ``audience`` may see it.
 
-    Results never change once published: ``known`` are those the caller holds already, by run id; they are not read
-    again.
+    Results never change once published: ``known`` are those the caller holds already, by run id and of the same
+    audience; they are not read again.
     """
     notebooks = registry.analyses(lake.settings)
     versions = {
@@ -80,6 +82,12 @@ def published(lake: Lake, *, known: Mapping[str, Result] | None = None) -> list[
     }
     latest = _latest(lake)
     shelf = []
+
+    def read(run_id: str) -> Result | None:
+        if audience == "released":
+            return (known or {}).get(run_id) or released_of(lake, run_id)
+        return (known or {}).get(run_id) or result_of(lake, run_id)
+
     for notebook in notebooks:
         try:
             parameters = notebook.parameters({})
@@ -89,8 +97,8 @@ def published(lake: Lake, *, known: Mapping[str, Result] | None = None) -> list[
         runs = latest.get((notebook.analysis, identity.hash_of(parameters)), {})
         good, bad = runs.get(RunStatus.COMPLETED), runs.get(RunStatus.FAILED)
         inputs = {table: versions.get(table, 0) for table in notebook.reads}
-        shelf.append(_judge(lake, notebook, good, bad, inputs, known or {}))
-    return shelf
+        shelf.append(_judge(lake, notebook, good, bad, inputs, read))
+    return shelf if audience == "full" else [_without_reasons(one) for one in shelf]
 
 
 def data_state(lake: Lake) -> DataState:
@@ -120,6 +128,57 @@ def result_of(lake: Lake, run_id: str) -> Result | None:
     return Result.model_validate_json(rows[0]["document"]) if rows else None
 
 
+def released_of(lake: Lake, run_id: str) -> Result | None:
+    """What of a run's result was released, with words where a value is withheld; None while nothing was."""
+    from medisync.disclosure.document import ReleasedDocument
+    from medisync.disclosure.markers import Withheld
+
+    rows = lake.query(
+        "SELECT document FROM analytics.results WHERE run_id = ? AND audience = 'released' LIMIT 1", [run_id]
+    )
+    if not rows:
+        return None
+    document = ReleasedDocument.model_validate_json(rows[0]["document"])
+
+    def shown(value: Withheld | Scalar) -> Scalar:
+        return value.text if isinstance(value, Withheld) else value
+
+    return Result(
+        schema_version=document.schema_version,
+        analysis=document.analysis,
+        title=document.title,
+        headline=document.headline,
+        finding=document.finding,
+        data_from=document.data_from,
+        data_until=document.data_until,
+        metrics={name: shown(value) for name, value in document.metrics.items()},
+        tables={
+            name: Table(
+                title=table.title,
+                columns=table.columns,
+                rows=tuple(tuple(shown(value) for value in row) for row in table.rows),
+            )
+            for name, table in document.tables.items()
+        },
+        figures=document.figures,
+        warnings=(*document.warnings, *document.note.sentences),
+    )
+
+
+def _without_reasons(one: Published) -> Published:
+    """For those who see released results only: a notebook's error may speak of what they do not see."""
+    record = (
+        one.record.model_copy(update={"headline": one.result.headline if one.result else None}) if one.record else None
+    )
+    reason = one.reason and {
+        Freshness.STALE: "A later run failed.",
+        Freshness.FAILED: "Its runs failed.",
+    }.get(one.freshness, one.reason)
+    if one.record and one.result is None:
+        reason = "Nothing of this result was released yet."
+    return replace(one, reason=reason, record=record, failed_run_id=None)
+
+
 def _latest(lake: Lake) -> dict[tuple[str, str], dict[RunStatus, dict[str, Any]]]:
     rows = lake.query(
         "SELECT analysis, parameters_hash, status, run_id, finished_at, record FROM analytics.runs QUALIFY "
@@ -137,7 +196,7 @@ def _judge(
     good: dict[str, Any] | None,
     bad: dict[str, Any] | None,
     inputs: dict[str, int],
-    known: Mapping[str, Result],
+    read: Callable[[str], Result | None],
 ) -> Published:
     analysis, title = notebook.analysis, notebook.title
     failed_since = bad is not None and (good is None or bad["finished_at"] > good["finished_at"])
@@ -147,7 +206,7 @@ def _judge(
         freshness = Freshness.FAILED if reason else Freshness.NEVER
         return Published(analysis, title, freshness, reason, failed_run_id=failed_run_id)
     record = RunRecord.model_validate_json(good["record"])
-    result = known.get(record.run_id) or result_of(lake, record.run_id)
+    result = read(record.run_id)
     if reason:
         return Published(analysis, title, Freshness.STALE, reason, record, result, failed_run_id)
     if record.inputs != inputs:

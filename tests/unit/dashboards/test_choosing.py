@@ -226,3 +226,27 @@ def test_a_table_as_a_file_is_the_table_and_no_formula() -> None:
     address = csv_address(table)
     text = base64.b64decode(address.split(",", 1)[1]).decode("utf-8-sig")
     assert list(csv.reader(io.StringIO(text))) == [["name", "n"], ["'=1+1", "2"], ["'-3", "-3"], ['Ü,"x"', ""]]
+
+
+class TestReleased:
+    """Those who see released results only: nothing that no disclosure control has looked at, and no reasons."""
+
+    @pytest.mark.parametrize("page", [Patients, Surges, Forecasts, Data])
+    def test_nothing_is_chosen_or_computed_for_them(self, hospital: Settings, page: type[Patients]) -> None:
+        made = page(hospital)
+        made.show_to("released")
+        made.choose({"gender": "female", "horizon": "3", "condition": "Asthma", "analysis": "x"})
+        parts = made.parts()
+        assert "controls" not in [part.name for part in parts]
+        assert "not kept" not in made.frame(parts)
+
+    def test_a_delivery_has_no_reason(self, workspace: Settings, lake: Lake, tmp_path: Path) -> None:
+        intake.ingest(lake, write_csv(tmp_path / "good.csv", admissions(40)))
+        (tmp_path / "empty.csv").write_bytes(b"")
+        intake.ingest(lake, tmp_path / "empty.csv")
+        page = Data(workspace)
+        assert "EMPTY_FILE" in page.frame(page.parts())
+        page.show_to("released")
+        shown = page.frame(page.parts())
+        assert "EMPTY_FILE" not in shown
+        assert "It could not be loaded." in shown
