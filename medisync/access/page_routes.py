@@ -220,8 +220,7 @@ def _page(
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers["Referrer-Policy"] = "same-origin"
-    if principal is None:
-        _csrf_cookie(answer, settings, csrf)
+    _csrf_cookie(answer, settings, csrf)
     return answer
 
 
@@ -239,8 +238,14 @@ def _set_cookies(answer: Response, settings: Settings, done: BrowserLogin, csrf:
 
 def _csrf_cookie(answer: Response, settings: Settings, value: str) -> None:
     """Our own scripts read it, so it is not HttpOnly; it opens nothing by itself."""
-    is_secure = addresses.is_secure(settings)
-    answer.set_cookie(gate.csrf_cookie(settings), value, path="/", samesite="strict", secure=is_secure)
+    answer.set_cookie(
+        gate.csrf_cookie(settings),
+        value,
+        max_age=int(settings.session_hours * 3600),
+        path="/",
+        samesite="strict",
+        secure=addresses.is_secure(settings),
+    )
 
 
 def _device_cookie(settings: Settings) -> str:

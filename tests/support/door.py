@@ -17,12 +17,14 @@ from medisync.access.principal import Principal
 from medisync.access.service import Access
 from medisync.errors import MediSyncError
 
+Analyst = Annotated[Principal, Depends(gate.require(Permission.TRIGGER))]
+
 
 class SetClock:
     """A clock that stands still until it is set."""
 
     def __init__(self) -> None:
-        self.now = dt.datetime(2026, 3, 1, 12, 0)
+        self.now = dt.datetime.fromisoformat("2026-03-01T12:00:00")
 
     def __call__(self) -> dt.datetime:
         return self.now
@@ -35,14 +37,13 @@ def application(access: Access) -> FastAPI:
     """The gate with its own routes, and two routes of our own that ask for a permission."""
     app = FastAPI(openapi_url=None)
     gate.install(app, access)
-    analyst = Annotated[Principal, Depends(gate.require(Permission.TRIGGER))]
 
     @app.get("/runs")
-    async def look(principal: analyst) -> str:
+    async def look(principal: Analyst) -> str:
         return principal.name
 
     @app.post("/runs")
-    async def start(principal: analyst) -> str:
+    async def start(principal: Analyst) -> str:
         return principal.name
 
     @app.exception_handler(MediSyncError)
