@@ -95,25 +95,26 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
                     WHEN a.admitted_at >= DATE '{before_from}' THEN '{BEFORE}' ELSE '{EARLIER}' END AS period
         FROM clinical.admissions a
         LEFT JOIN clinical.patients p ON p.patient_key = a.patient_key AND p.source = a.source
-    ), latest AS (
+    ), latest AS MATERIALIZED (
         SELECT period, patient, count(*) AS admissions, unnest(arg_max(traits, (admitted_at, traits)))
         FROM facts WHERE period <> '{EARLIER}' GROUP BY period, patient
     )"""
-    ages = snapshot.query(
+    counts = snapshot.query(
         f"""
         WITH {facts}
-        SELECT period, gender, age_years::DOUBLE AS age_years, count(*) AS patients,
+        SELECT NULL AS characteristic, period, gender, age_years::DOUBLE AS age_years, count(*) AS patients,
                sum(admissions)::BIGINT AS admissions
-        FROM latest GROUP BY ALL ORDER BY ALL
-        """
-    )
-    levels = snapshot.query(
-        f"""
-        WITH {facts}
-        SELECT period, characteristic, level, count(*) AS patients
+        FROM latest GROUP BY ALL
+        UNION ALL
+        SELECT characteristic, period, level, NULL, count(*), 0
         FROM (UNPIVOT latest ON {", ".join(CHARACTERISTICS)} INTO NAME characteristic VALUE level)
         GROUP BY ALL ORDER BY ALL
         """
+    )
+    of_ages = counts["characteristic"].isna()
+    ages = counts.loc[of_ages, ["period", "gender", "age_years", "patients", "admissions"]].reset_index(drop=True)
+    levels = counts.loc[~of_ages, ["period", "characteristic", "gender", "patients"]].rename(
+        columns={"gender": "level"}
     )
     return Inputs(ages, levels, first, last, now_from, before_from, int(extent["patients"]))
 

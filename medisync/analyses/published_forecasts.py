@@ -35,27 +35,32 @@ def published_forecasts(
     Columns ``unique_id, origin, ds`` and the quantiles by name. ``method`` is the parameter of the runs, None for an
     analysis without one.
     """
-    levels = dict(zip(LEVELS, quantile_names(LEVELS), strict=True))
-    where, values = "", []
-    if unique_id is not None:
-        where, values = " AND f.unique_id = ?", [unique_id]
-    if method is not None:
-        where, values = where + " AND (r.parameters ->> '$.method') = ?", [*values, method]
+    of_method, values = ("", []) if method is None else (" AND (parameters ->> '$.method') = ?", [method])
+    runs = snapshot.query(
+        f"SELECT run_id, started_at FROM analytics.runs WHERE analysis = ? AND status = 'completed'{of_method}",
+        [analysis, *values],
+    )
+    if runs.empty:  # the usual case of a first delivery, and much quicker
+        return pd.DataFrame(columns=["unique_id", "origin", "ds", *quantile_names(LEVELS)])
+    of_series, more = ("", []) if unique_id is None else (" AND unique_id = ?", [unique_id])
     columns = ", ".join(
-        f"max(value) FILTER (abs(quantile - {level}) < 1e-9) AS {name}" for level, name in levels.items()
+        f"max(value) FILTER (abs(quantile - {level}) < 1e-9) AS {name}"
+        for level, name in zip(LEVELS, quantile_names(LEVELS), strict=True)
     )
     return snapshot.query(
         f"""
-        WITH made AS (
-            SELECT f.*, r.started_at FROM analytics.forecasts f JOIN analytics.runs r USING (run_id)
-            WHERE r.analysis = ? AND f.frequency = ? AND f.ds < ? AND f.origin >= ?::DATE - {OLDEST_DAYS}{where}
+        WITH mine AS (
+            SELECT unnest(?::VARCHAR[]) AS run_id, unnest(?::TIMESTAMP[]) AS started_at
+        ), made AS (
+            SELECT * FROM analytics.forecasts JOIN mine USING (run_id)
+            WHERE frequency = ? AND ds < ? AND origin >= ?::DATE - {OLDEST_DAYS}{of_series}
         ), first AS (
             SELECT unique_id, origin, arg_min(run_id, (started_at, run_id)) AS run_id FROM made GROUP BY ALL
         )
         SELECT unique_id, origin, ds, {columns} FROM made JOIN first USING (unique_id, origin, run_id)
         GROUP BY ALL ORDER BY ALL
         """,
-        [analysis, frequency, until, until, *values],
+        [runs["run_id"].tolist(), runs["started_at"].dt.to_pydatetime().tolist(), frequency, until, until, *more],
     )
 
 

@@ -24,8 +24,10 @@ SAME_STOP_DAYS = 3
 
 @dataclass(frozen=True)
 class Reported:
-    """``until``: the last day all have reported; ``last_day``: of the newest admission; ``lagging``: who is late."""
+    """``first_day`` and ``last_day``: of the oldest and the newest admission; ``until``: the last day all have
+    reported; ``lagging``: who is late."""
 
+    first_day: dt.date
     until: dt.date
     last_day: dt.date
     lagging: tuple[Silence, ...] = ()
@@ -58,10 +60,13 @@ def reported(snapshot: SnapshotReader, *, site: str | None = None) -> Reported |
         mine += " AND source IN (SELECT source FROM clinical.admissions WHERE site = ?)"
         values = [site]
     own = " AND site = ?" if site is not None else ""
-    newest = snapshot.query(f"SELECT max(admitted_at)::DATE AS day FROM clinical.admissions WHERE {mine}", values)
-    if newest["day"].isna().iloc[0]:
+    span = snapshot.query(
+        f"SELECT min(admitted_at)::DATE AS first, max(admitted_at)::DATE AS last FROM clinical.admissions WHERE {mine}",
+        values,
+    ).iloc[0]
+    if pd.isna(span["last"]):
         return None
-    last_day = newest["day"].iloc[0].date()
+    first_day, last_day = span["first"].date(), span["last"].date()
     late = snapshot.query(
         f"""
         SELECT source, site, grouping(site) = 1 AS is_source, max(admitted_at)::DATE AS last_day
@@ -74,7 +79,7 @@ def reported(snapshot: SnapshotReader, *, site: str | None = None) -> Reported |
         values * 2,
     )
     if late.empty:
-        return Reported(last_day, last_day)
+        return Reported(first_day, last_day, last_day)
     late = late[~_late_with_its_source(late)]
     recent = snapshot.query(
         f"""
@@ -94,7 +99,7 @@ def reported(snapshot: SnapshotReader, *, site: str | None = None) -> Reported |
         ],
     )
     lagging = silences(recent, last_day)
-    return Reported(complete_until(lagging, last_day), last_day, lagging)
+    return Reported(first_day, complete_until(lagging, last_day), last_day, lagging)
 
 
 def _late_with_its_source(late: pd.DataFrame) -> NDArray[np.bool_]:
