@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
 from medisync.errors import DeliveryRefusedError, MediSyncError, UserError
-from medisync.intake import arrival, births, delimited, labels, merging, pseudonyms, reading, rejects, staging
+from medisync.intake import arrival, births, delimited, labels, merging, reading, rejects, rekeying, staging
 from medisync.intake.layouts import Layout, recognise
 from medisync.intake.merging import DeliveryMode
 from medisync.intake.reasons import FileFault, Notice
@@ -138,6 +138,7 @@ class _Work:
     layout: Layout | None = None
     label: str = ""
     staged: staging.Staged | None = None
+    keys: bytes = b""  # of the pseudonyms it was staged with
     counts: staging.StagingCounts | None = None  # of the checks, before anything was staged
 
 
@@ -167,7 +168,10 @@ def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
             error,
             work.layout,
             work.counts,
+            cursor,
         )
+    except rekeying.KeyRotatedError:
+        return _load(lake, delivery_id, mode)
     finally:
         staging.clear(cursor)
         cursor.close()
@@ -210,9 +214,8 @@ def _prepare(lake: Lake, cursor: duckdb.DuckDBPyConnection, work: _Work) -> stag
     work.layout, positions, extra_columns = recognise(file)
     reader = delimited.read_delimited(cursor, file, positions)
     feeds = (replace(work.layout.feed("", "raw"), reader=reader),)
-    first_look = staging.check(
-        cursor, feeds, work.received_at, source=work.source, key=pseudonyms.pseudonym_key(settings)
-    )
+    work.keys = rekeying.keys_in_force(lake)
+    first_look = staging.check(cursor, feeds, work.received_at, source=work.source, key=work.keys)
     work.counts = first_look
     words = labels.words_of(work.path.name)
     work.label = labels.label(work.path.name, rejects.name_words(cursor, feeds, words))
@@ -249,6 +252,7 @@ def _commit(
         f"delivery {work.delivery_id}", extra={"delivery_id": work.delivery_id, "version": __version__}, cursor=cursor
     ) as transaction:
         assert work.staged is not None  # noqa: S101 - only staged work is committed
+        rekeying.confirm(transaction, work.keys)
         merged = merging.merge(
             transaction,
             work.staged,
@@ -260,11 +264,7 @@ def _commit(
         )
         now = _now()
         _next_versions(transaction, merged.changed_tables, work.delivery_id, now)
-        transaction.execute(
-            "INSERT INTO lake.clinical.quarantine (delivery_id, part, row_number, column_name, reason) "
-            "SELECT ?, part, row_number, column_name, reason FROM faults",
-            [work.delivery_id],
-        )
+        rejects.keep_faults(transaction, work.delivery_id)
         report = DeliveryReport(
             delivery_id=work.delivery_id,
             source=work.source,
@@ -346,7 +346,9 @@ def _record_refusal(
     error: DeliveryRefusedError,
     layout: Layout | None = None,
     counts: staging.StagingCounts | None = None,
+    cursor: duckdb.DuckDBPyConnection | None = None,
 ) -> DeliveryReport:
+    """The row faults that were found stand in the quarantine, too, whatever refused the file."""
     report = DeliveryReport(
         delivery_id=delivery_id,
         source=source,
@@ -362,14 +364,16 @@ def _record_refusal(
         received_at=received_at,
         finished_at=_now(),
     )
-    return _record(lake, report)
+    return _record(lake, report, cursor)
 
 
-def _record(lake: Lake, report: DeliveryReport) -> DeliveryReport:
+def _record(lake: Lake, report: DeliveryReport, cursor: duckdb.DuckDBPyConnection | None = None) -> DeliveryReport:
     with lake.transaction(
-        f"delivery {report.delivery_id} {report.status}", extra={"delivery_id": report.delivery_id}
-    ) as c:
-        _insert_record(c, report)
+        f"delivery {report.delivery_id} {report.status}", extra={"delivery_id": report.delivery_id}, cursor=cursor
+    ) as transaction:
+        if cursor is not None:
+            rejects.keep_faults(transaction, report.delivery_id)
+        _insert_record(transaction, report)
     return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
 
 

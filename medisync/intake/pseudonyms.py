@@ -13,13 +13,12 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from medisync.intake import generations
+from medisync.intake.generations import KEY_BYTES, SUBKEY_BYTES
 from medisync.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
-
-KEY_BYTES = 32
-SUBKEY_BYTES = 16
 
 
 def pseudonym_key(settings: Settings) -> bytes:
@@ -48,17 +47,20 @@ def install(cursor: duckdb.DuckDBPyConnection, key: bytes, source: str) -> None:
 
     Each purpose has a subkey of its own, HMAC-SHA256(key, purpose) cut to 128 bits. Admissions belong to their source,
     so theirs holds the source; a patient or practitioner whom two sources know by one identifier stays the same one.
+    ``key`` may be the keys of several generations, the oldest first: what the first gives goes through all others.
     """
+    first, *later = generations.split(key)
     for purpose, message in (
         ("admission", f"admission\x1f{source}"),
         ("patient", "patient"),
         ("practitioner", "practitioner"),
     ):
-        subkey = hmac.digest(key, message.encode(), "sha256")[:SUBKEY_BYTES]
+        subkey = hmac.digest(first, message.encode(), "sha256")[:SUBKEY_BYTES]
         cursor.execute(f"SET VARIABLE {purpose}_subkey = ?::BLOB", [subkey])
+        pseudonym = f"left(sha256(getvariable('{purpose}_subkey') || encode(message)), 32)::UUID"
         cursor.execute(
             f"CREATE OR REPLACE TEMP MACRO {purpose}_pseudonym(message) AS "
-            f"left(sha256(getvariable('{purpose}_subkey') || encode(message)), 32)::UUID"
+            f"{generations.applied(cursor, later, pseudonym)}"
         )
 
 
@@ -66,3 +68,4 @@ def forget(cursor: duckdb.DuckDBPyConnection) -> None:
     """Take the keys out of the connection's memory again."""
     for purpose in ("admission", "patient", "practitioner"):
         cursor.execute(f"RESET VARIABLE {purpose}_subkey")
+    generations.forget(cursor)

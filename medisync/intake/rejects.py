@@ -42,6 +42,19 @@ def write_quarantine(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...],
     draft.replace(path)
 
 
+def keep_faults(transaction: duckdb.DuckDBPyConnection, delivery_id: str) -> None:
+    """Row, column and reason of every fault into the lake, without a value; also of a delivery that is refused."""
+    is_there = transaction.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'temp' AND table_name = 'faults'"
+    ).fetchone()
+    if is_there and is_there[0]:
+        transaction.execute(
+            "INSERT INTO lake.clinical.quarantine (delivery_id, part, row_number, column_name, reason) "
+            "SELECT ?, part, row_number, column_name, reason FROM faults",
+            [delivery_id],
+        )
+
+
 def name_words(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], words: list[str]) -> set[str]:
     """Those of ``words`` (lower case) that are a part of a person's name in the feeds, or first and last name in one.
 

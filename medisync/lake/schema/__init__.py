@@ -13,7 +13,7 @@ from medisync.errors import LakeVersionError
 INLINED_ROWS = 500
 """Commits of fewer rows stay in the catalog until clean-up flushes them. Patient tables never do: see BOOKKEEPING."""
 
-BOOKKEEPING = ("deliveries", "table_versions", "quarantine")
+BOOKKEEPING = ("deliveries", "table_versions", "quarantine", "quality", "key_generations")
 """Tables of the schema clinical that hold no patient's values."""
 
 
