@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from medisync.stats.scores import known_mean
 from medisync.stats.seasonal import LONGEST_UNSMOOTHED_SEASON
+from medisync.stats.series import checked_horizon
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ WARM_UP = 6
 
 def autoregression_forecast(values: Floats, season: int, horizon: int) -> Floats:
     """Point forecasts (n, horizon) from the end of ``values`` (n, t), NaN where missing."""
-    return autoregression_forecasts(values, season, horizon, np.array([values.shape[1]]))[:, 0]
+    return autoregression_forecasts(values, season, checked_horizon(horizon), np.array([values.shape[1]]))[:, 0]
 
 
 def autoregression_forecasts(values: Floats, season: int, horizon: int, origins: NDArray[np.intp]) -> Floats:
@@ -41,6 +42,7 @@ def autoregression_forecasts(values: Floats, season: int, horizon: int, origins:
 
     A series without any observation before an origin gets NaN there.
     """
+    horizon = checked_horizon(horizon)
     forecast = np.full((len(values), len(origins), horizon), np.nan)
     for first in range(0, len(origins), ORIGINS_PER_PASS):
         chunk = slice(first, first + ORIGINS_PER_PASS)

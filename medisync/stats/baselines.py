@@ -9,11 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from medisync.stats.series import checked_horizon
+
 Floats = NDArray[np.float64]
 
 
 def mean_forecast(values: Floats, season: int, horizon: int) -> Floats:  # noqa: ARG001 - one signature for all methods
     """The mean of the whole history, for every future period."""
+    horizon = checked_horizon(horizon)
     known = np.isfinite(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(known, values, 0.0).sum(axis=1) / known.sum(axis=1)
@@ -22,11 +25,13 @@ def mean_forecast(values: Floats, season: int, horizon: int) -> Floats:  # noqa:
 
 def last_value_forecast(values: Floats, season: int, horizon: int) -> Floats:  # noqa: ARG001
     """The last observed value, for every future period."""
+    horizon = checked_horizon(horizon)
     return np.repeat(last_known(values)[:, None], horizon, axis=1)
 
 
 def seasonal_naive_forecast(values: Floats, season: int, horizon: int) -> Floats:
     """The last observed value of the same season position; where there is none, the last observed value."""
+    horizon = checked_horizon(horizon)
     n, length = values.shape
     cycles = -(-length // season)
     padded = np.full((n, cycles * season), np.nan)

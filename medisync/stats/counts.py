@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medisync.stats.scores import known_mean
+from medisync.stats.series import checked_horizon
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +28,7 @@ def count_regression_forecast(values: Floats, season: int, horizon: int) -> Floa
     Iteratively reweighted least squares of a negative-binomial model (Hilbe 2011, "Negative Binomial Regression",
     chapter 8) whose dispersion is estimated by moments. With less than two seasons of history the model is the mean.
     """
+    horizon = checked_horizon(horizon)
     length = values.shape[1]
     pairs = min(HARMONICS, (season - 1) // 2) if length >= 2 * season else 0
     design = _harmonics(np.arange(length + horizon), season, pairs)

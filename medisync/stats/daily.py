@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medisync.stats.series import checked_horizon
 from medisync.stats.theta import simple_smoothing
 
 Floats = NDArray[np.float64]
@@ -38,6 +39,7 @@ def daily_regression_forecasts(
 
     ``values`` (n, t) belong to the days ``periods`` (t,). ``holidays`` defaults to :func:`public_holidays`.
     """
+    horizon = checked_horizon(horizon)
     n = len(values)
     days = pd.date_range(periods[0], periods=len(periods) + horizon)
     design = _design(days, public_holidays(days[0].year, days[-1].year) if holidays is None else holidays)

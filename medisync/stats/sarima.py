@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from medisync.errors import SeriesError
 from medisync.stats.seasonal import LONGEST_UNSMOOTHED_SEASON, seasonal_indices
-from medisync.stats.series import LONGEST_HISTORY, Panel
+from medisync.stats.series import LONGEST_HISTORY, Panel, checked_horizon
 
 Floats = NDArray[np.float64]
 
@@ -115,6 +115,7 @@ def sarima_forecasts(values: Floats, order: SarimaOrder, horizon: int, origins: 
     Parameters are estimated on the values before the first origin, starting from the stored ones, so that no origin
     has seen its future; one pass of the filter then serves all origins. NaN where too little is known to estimate.
     """
+    horizon = checked_horizon(horizon)
     root = _root(values)
     nothing = np.full((len(origins), horizon), np.nan)
     first = int(origins[0])

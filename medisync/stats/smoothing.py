@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medisync.stats.seasonal import LONGEST_UNSMOOTHED_SEASON, seasonal_indices
+from medisync.stats.series import checked_horizon
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +28,7 @@ _ROWS_AT_ONCE = 256  # keeps the working arrays within the processor's cache
 
 def smoothing_forecast(values: Floats, season: int, horizon: int) -> Floats:
     """Point forecasts (n, horizon) from ``values`` (n, t), NaN where missing. Missing values leave the states alone."""
+    horizon = checked_horizon(horizon)
     pattern = seasonal_indices(values, season, kind="additive")
     seasonal = 2 <= season <= LONGEST_UNSMOOTHED_SEASON and values.shape[1] >= 2 * season
     grid = np.array(

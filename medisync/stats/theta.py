@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medisync.stats.seasonal import seasonal_indices
+from medisync.stats.series import checked_horizon
 from medisync.stats.smoothing import first_level
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,7 @@ def theta_forecast(
     values: Floats, season: int, horizon: int, *, kind: Literal["additive", "multiplicative"] = "multiplicative"
 ) -> Floats:
     """Point forecasts (n, horizon) from ``values`` (n, t), NaN where missing."""
+    horizon = checked_horizon(horizon)
     pattern = seasonal_indices(values, season, kind=kind)
     adjusted = pattern.remove(values)
     alpha, level = simple_smoothing(adjusted)
