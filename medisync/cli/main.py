@@ -10,7 +10,22 @@ from typing import Annotated, Any
 import typer
 
 from medisync import __version__
-from medisync.cli import audit, compare, keys, lineage, new, recalibrate, release, report, reproduce, run, user, why
+from medisync.cli import (
+    audit,
+    backup,
+    compare,
+    export_run,
+    keys,
+    lineage,
+    new,
+    recalibrate,
+    release,
+    report,
+    reproduce,
+    run,
+    user,
+    why,
+)
 from medisync.cli.intake import add_intake_commands
 from medisync.cli.output import Console
 from medisync.errors import MediSyncError
@@ -112,6 +127,8 @@ def ingest(
 app.command()(run.run)
 app.add_typer(user.user, name="user")
 app.add_typer(release.release, name="release")
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.add_typer(audit.audit, name="audit")
 app.add_typer(keys.keys, name="keys")
 app.command()(recalibrate.recalibrate)
@@ -121,6 +138,7 @@ app.command()(why.why)
 app.command()(lineage.lineage)
 app.command()(new.new)
 app.command()(new.check_notebook)
+app.command()(export_run.export_run)
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Upkeep of a workspace: backup, restore, and looking whether lake, ledger and files agree."""
