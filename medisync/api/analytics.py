@@ -28,6 +28,7 @@ from medisync.api.results.patient_volume_prediction import PatientVolumePredicti
 from medisync.api.shelf import Ready, State
 from medisync.api.stream import EventStream
 from medisync.api.tasks import Asked, Task
+from medisync.api.traffic import VARY
 from medisync.api.views import DeliveryView, RunView, Sight, delivery_view, run_view
 from medisync.runs.published import Freshness
 
@@ -39,7 +40,6 @@ Asker = Annotated[Principal, Depends(require(Permission.TRIGGER))]
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 RUN_ID = r"^r[0-9]{8}T[0-9]{6}-[0-9a-f]{6}$"
 MOST_RUNS = 200
-VARY = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
 
 AnalysisType = Annotated[str, Query(alias="type", pattern=NAME, description="name of an analysis")]
 
@@ -193,7 +193,7 @@ async def history(
     """Runs, failed ones too, newest first."""
     house, sight = house_of(request), Sight(principal)
     rows = await house.reader.read(
-        records.history, house.reader.lake, analysis=analysis, limit=limit + 1, before=before
+        records.history, house.reader.lake, sight.audience, analysis=analysis, limit=limit + 1, before=before
     )
     views = [run_view(row, sight) for row in rows[:limit]]
     more = views[-1].run_id if len(rows) > limit else None
@@ -217,7 +217,7 @@ async def ask(
         force=body.force_refresh,
         requested_by=principal.name,
     )
-    await _record(house, request, principal, f"run asked for: {body.analysis_type}", asked.task_id or "")
+    await _record(house, request, principal, "run asked for", f"{body.analysis_type} {asked.task_id or ''}".strip())
     if asked.task_id is None:
         response.status_code = 200
         return Answer(message="Nothing has changed since; the latest result is the answer.", data=asked)
@@ -271,6 +271,7 @@ async def _state(house: House, request: Request) -> tuple[State, bool]:
 
 
 def _send(request: Request, ready: Ready, *, is_cached: bool) -> Response:
+    request.scope["medisync.quiet"] = is_cached
     etag = ready.etag(is_cached=is_cached)
     headers = {"ETag": etag, **VARY}
     if _matches(request.headers.get("if-none-match"), etag):

@@ -61,7 +61,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     gate.install(app, house.access)
     documentation.install(app)
     install_handlers(app)
-    app.add_middleware(Traffic)
+    app.add_middleware(Traffic, house=house)
     return app
 
 

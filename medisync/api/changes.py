@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medisync.api.envelope import dumped
-from medisync.api.records import RUN_COLUMNS
+from medisync.api.records import RUN_COLUMNS, with_headlines
 from medisync.api.views import Sight, delivery_view, run_view
 from medisync.lake import Lake
 from medisync.runs.published import DeliveryLine, recent_deliveries
+from medisync.runs.record import RunStatus
 
 LONGEST_REPLAY = 500
 """Snapshots a client may be behind; one further behind is told to load everything anew."""
@@ -95,14 +96,13 @@ def events_after(lake: Lake, snapshot_id: int, *, until: int | None = None) -> l
     about = {int(row["snapshot_id"]): _extra(row["extra"]) for row in rows}
     runs = _runs(lake, [one["run_id"] for one in about.values() if "run_id" in one])
     deliveries = _deliveries(lake, [one["delivery_id"] for one in about.values() if "delivery_id" in one])
-    surges = _surges(lake, list(runs))
+    surges = _surges(lake, [run_id for run_id, row in runs.items() if row["status"] == RunStatus.COMPLETED])
     events: list[Event] = []
     for number, one in about.items():
         found = runs.get(one.get("run_id", ""))
         if found is not None:
             is_released = found["released_headline"] is not None
-            status = json.loads(found["record"])["status"]
-            events.append(Event(number, 0, f"run.{status}", found, is_released))
+            events.append(Event(number, 0, f"run.{found['status']}", found, is_released))
             for place, surge in enumerate(surges.get(one["run_id"], []), start=1):
                 events.append(Event(number, place, "surge.raised", surge, is_released))
         line = deliveries.get(one.get("delivery_id", ""))
@@ -125,7 +125,7 @@ def _runs(lake: Lake, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     rows = lake.query(
         f"SELECT {RUN_COLUMNS} FROM analytics.runs r WHERE r.run_id IN ({_marks(run_ids)})", list(run_ids)
     )
-    return {row["run_id"]: row for row in rows}
+    return {row["run_id"]: row for row in with_headlines(lake, rows, "released")}
 
 
 def _deliveries(lake: Lake, delivery_ids: Sequence[str]) -> dict[str, DeliveryLine]:

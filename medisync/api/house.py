@@ -90,6 +90,10 @@ class Reads:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def has(self, principal: Principal, what: str, on: str) -> bool:
+        """Whether this session's read is recorded."""
+        return (principal.session_id, what, on) in self._known
+
     async def close(self) -> None:
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=5.0)

@@ -102,10 +102,15 @@ class Hub:
 
     async def close(self) -> None:
         self.say_goodbye()
+        await self.close_poller()
+
+    async def close_poller(self) -> None:
+        """Look no more; streams stay open."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+            self._task = None
 
     def say_goodbye(self) -> None:
         """End all streams: the server stops. Their clients come back to the next one with the last id they saw."""
@@ -155,13 +160,20 @@ class Hub:
         self.position = newest
 
     async def _tell_of(self, newest: int) -> None:
-        """The shelf first: whoever hears of a result finds it there."""
-        await self._reader.read(self._shelf.refresh)
-        try:
-            events = await self._reader.read(changes.events_after, self._reader.lake, self.position, until=newest)
-        except GapError:
+        """The shelf is new before anybody is told: whoever hears of a result finds it there."""
+        lake = self._reader.lake
+        refreshed, events = await asyncio.gather(
+            self._reader.read(self._shelf.refresh),
+            self._reader.read(changes.events_after, lake, self.position, until=newest),
+            return_exceptions=True,
+        )
+        if isinstance(events, GapError) and not isinstance(refreshed, BaseException):
             self._send_to_all("stream.reset", {"snapshot": newest}, event_id=f"{newest}-0")
             return
+        for one in (refreshed, events):
+            if isinstance(one, BaseException):
+                raise one
+        assert not isinstance(events, BaseException)  # noqa: S101 - for the type checker
         for event in events:
             self._count(event)
             for client in list(self._clients):

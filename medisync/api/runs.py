@@ -51,7 +51,7 @@ class Deliveries(BaseModel):
 async def run(request: Request, principal: Reader, run_id: RunId) -> Response:
     """One run: its record, as far as the role goes, and its result."""
     house, sight = house_of(request), Sight(principal)
-    row = await house.reader.read(records.run, house.reader.lake, run_id)
+    row = await house.reader.read(records.run, house.reader.lake, principal.audience, run_id)
     if row is None:
         raise UnknownRunError("There is no run of this id.")
     view = run_view(row, sight, whole=True)
@@ -74,7 +74,7 @@ async def run(request: Request, principal: Reader, run_id: RunId) -> Response:
 async def report(request: Request, principal: PageReader, run_id: RunId) -> Response:
     """The report of a run as one HTML file, in the form the role may see."""
     house = house_of(request)
-    row = await house.reader.read(records.run, house.reader.lake, run_id)
+    row = await house.reader.read(records.run, house.reader.lake, principal.audience, run_id)
     if row is None:
         raise UnknownRunError("There is no run of this id.")
     if principal.audience == "released":  # the kept page is that of the full result

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -42,7 +44,8 @@ def health_url(settings: Settings) -> str:
 def listening(settings: Settings) -> socket.socket:
     """The socket all workers accept from."""
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol's number: without it asyncio leaves Nagle's algorithm on, and every answer waits for 40 ms.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -50,6 +53,13 @@ def listening(settings: Settings) -> socket.socket:
     made.bind((settings.api_host, settings.api_port))
     made.set_inheritable(True)
     return made
+
+
+def _raise_open_files() -> None:
+    """Every stream is an open file; the usual limit of 1,024 is meant for programs that use select."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> None:
@@ -60,6 +70,7 @@ def main() -> None:
     settings = load_settings()
     settings.make_folders()
     os.umask(0o077)
+    _raise_open_files()
     if settings.api_workers > 1:
         shared = settings.run_state / "metrics"
         shutil.rmtree(shared, ignore_errors=True)

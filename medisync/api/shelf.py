@@ -38,12 +38,13 @@ class Ready:
     cached: bytes
     read: bytes
     tag: str
+    cached_tag: bytes
 
     @classmethod
     def of(cls, message: str, data: Any) -> Ready:
         head, tail = dumped({"success": True, "message": message})[:-1], b',"data":' + dumped(data) + b"}"
         digest = hashlib.sha256(head + tail).hexdigest()[:32]
-        return cls(head + b',"cached":true' + tail, head + b',"cached":false' + tail, digest)
+        return cls(head + b',"cached":true' + tail, head + b',"cached":false' + tail, digest, b'"%s"' % digest.encode())
 
     def etag(self, *, is_cached: bool) -> str:
         return f'"{self.tag}"' if is_cached else f'"{self.tag}-read"'

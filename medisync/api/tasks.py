@@ -117,7 +117,7 @@ async def status(reader: LakeReader, prefect: Orchestrator, task_id: str, sight:
     """How far a task is; raises UnknownTaskError, OrchestratorAwayError."""
     flow_run = await prefect.flow_run(task_id)
     steps = [] if flow_run.state in WAITING else await prefect.steps(task_id)
-    runs = await reader.read(records.runs_of_flow_run, reader.lake, task_id)
+    runs = await reader.read(records.runs_of_flow_run, reader.lake, sight.audience, task_id)
     views = {one.analysis: one for one in (run_view(row, sight) for row in runs)}
     wanted = flow_run.parameters.get("analyses") or [
         one.analysis for one in await reader.read(registry.analyses, reader.lake.settings)

@@ -7,16 +7,20 @@ import logging
 import re
 import secrets
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medisync.api import logs, metrics
+from medisync.api import logs, metrics, quick
 from medisync.api.envelope import failure
 from medisync.api.errors import TooLargeError, TooSlowError
+from medisync.api.quick import Quick
 from medisync.errors import MediSyncError
+
+if TYPE_CHECKING:
+    from medisync.api.house import House
 
 log = logging.getLogger("medisync.api")
 
@@ -38,11 +42,20 @@ SECURITY_HEADERS = {
 """Set unless the answer brings its own."""
 
 
+VARY = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
+"""Of an answer that a visitor's program may keep, if it asks each time whether it still holds."""
+
+QUICK_ANSWERS = {status: metrics.REQUESTS.labels("GET", quick.PATH, status) for status in (200, 304)}
+QUICK_SECONDS = metrics.SECONDS.labels(quick.PATH)
+
+
 class Traffic:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, house: House | None = None) -> None:
         self.app = app
+        always = [(name.lower().encode(), value.encode()) for name, value in {**SECURITY_HEADERS, **VARY}.items()]
+        self._quick = Quick(house, always) if house is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,6 +63,13 @@ class Traffic:
             return
         _without_trailing_slash(scope)
         request = _Request(scope, receive, send)
+        if self._quick is not None and scope["path"] == quick.PATH and scope["method"] == "GET":
+            started = time.perf_counter()
+            status = await self._quick.answer(scope, send)
+            if status is not None:
+                QUICK_ANSWERS[status].inc()
+                QUICK_SECONDS.observe(time.perf_counter() - started)
+                return
         token = logs.request_id.set(request.id)
         try:
             await request.answered_by(self.app)
@@ -134,8 +154,8 @@ class _Request:
         status, method, path = self._status or 0, self._scope["method"], self._scope["path"]
         metrics.REQUESTS.labels(method if method in METHODS else "OTHER", route, status).inc()
         metrics.SECONDS.labels(route).observe(self._seconds)
-        if path in QUIET_PATHS and status < 500:
-            return
+        if (path in QUIET_PATHS or self._scope.get("medisync.quiet")) and status < 500:
+            return  # counted; who read which result is in the audit log
         fields: dict[str, Any] = {
             "method": method,
             "path": route if route != "unmatched" else None,  # an unknown address may hold anything

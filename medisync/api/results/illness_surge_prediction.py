@@ -25,6 +25,13 @@ class IllnessSurgePredictionMetrics(Part):
     ahead_brier_constant: Number = None
     ahead_said_percent: Number = None
     ahead_came_percent: Number = None
+    series_forecast: Count = None
+    forecast_method: Text = None
+    series_forecast_better_than_mean: Count = None
+    forecast_coverage_80_percent: Number = None
+    forecast_coverage_95_percent: Number = None
+    published_forecasts_scored: Count = None
+    published_origins: Count = None
 
 
 class IllnessSurgePredictionCurrentRow(Part):
@@ -80,6 +87,47 @@ class IllnessSurgePredictionAheadRow(Part):
     any_of_them: Number = Field(alias="any of them")
 
 
+class IllnessSurgePredictionForecastRow(Part):
+    """Admissions expected, and how well they were foreseen so far."""
+
+    condition: Text
+    site: Text
+    next_week: Number
+    next_week_lower_80: Number
+    next_week_upper_80: Number
+    week_4: Number
+    week_4_lower_80: Number
+    week_4_upper_80: Number
+    skill_against_mean_percent: Number
+    mase: Number
+    inside_80_percent: Number
+    p_adjusted: Number
+    verdict: Text
+
+
+class IllnessSurgePredictionForecastWeeksRow(Part):
+    """Admissions expected over all sites."""
+
+    condition: Text
+    week: Text
+    median: Number
+    lower_80: Number
+    upper_80: Number
+
+
+class IllnessSurgePredictionScoreboardRow(Part):
+    """Forecasts published earlier against what came."""
+
+    step: Count
+    forecasts: Count
+    mean_absolute_error: Number
+    weighted_interval_score: Number
+    inside_95_percent: Number
+    inside_80_percent: Number
+    inside_50_percent: Number
+    skill_against_mean_percent: Number
+
+
 class IllnessSurgePredictionTables(Part):
     """The data behind headline and figures."""
 
@@ -87,6 +135,9 @@ class IllnessSurgePredictionTables(Part):
     alerts: TableOf[IllnessSurgePredictionAlertsRow] | None = None
     weekly: TableOf[IllnessSurgePredictionWeeklyRow] | None = None
     ahead: TableOf[IllnessSurgePredictionAheadRow] | None = None
+    forecast: TableOf[IllnessSurgePredictionForecastRow] | None = None
+    forecast_weeks: TableOf[IllnessSurgePredictionForecastWeeksRow] | None = None
+    scoreboard: TableOf[IllnessSurgePredictionScoreboardRow] | None = None
 
 
 class IllnessSurgePredictionResult(ResultOf[IllnessSurgePredictionMetrics, IllnessSurgePredictionTables]):

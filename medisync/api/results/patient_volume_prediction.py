@@ -77,7 +77,11 @@ class PatientVolumePredictionScoreboardRow(Part):
     step: Count
     forecasts: Count
     mean_absolute_error: Number
+    weighted_interval_score: Number
+    inside_95_percent: Number
     inside_80_percent: Number
+    inside_50_percent: Number
+    skill_against_mean_percent: Number
 
 
 class PatientVolumePredictionCensusRow(Part):

@@ -1,0 +1,266 @@
+"""The API under load: ``python -m bench.api [--json]``.
+
+A real API process over a lake with the sample; no Prefect, since reading needs none. The load generator is in
+``bench/load.py``: a bounded number of plain sockets to 127.0.0.1. The peer of the cached GET is a bare FastAPI route
+that returns the same bytes under the same uvicorn settings, asked in turn with ours. Analyses and deliveries are run by
+the command line meanwhile, at once, on the same cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import gzip
+import os
+import resource
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from bench.load import HOST, closed_loop, steady
+from bench.report import Metric, main
+from medisync import intake
+from medisync.access.permissions import Role
+from medisync.access.service import Access
+from medisync.api import server
+from medisync.lake import Lake
+from medisync.runs import planning
+from medisync.runs.publishing import publish
+from medisync.runs.record import RunRecord, RunStatus, new_run_id
+from medisync.settings import Settings
+from medisync.supervisor.ready import SAMPLE
+from tests.support.running import child_environment, free_ports, medisync, trial_settings, wait_until
+
+ANALYSIS = "patient_demographics"
+PATH = f"/api/analytics/?type={ANALYSIS}"
+READ_PATHS = (PATH, "/api/analytics/realtime/", "/api/analytics/history/", "/api/deliveries/", "/api/health")
+
+ROUNDS, ROUND_SECONDS, CONNECTIONS = 5, 2.0, 8
+RATE, RATE_SECONDS = 200.0, 20.0
+STREAMS, STREAM_EVENTS, STREAM_EVERY_SECONDS = 1_000, 20, 0.5
+READ_RATE = 50.0
+PASSWORD = secrets.token_urlsafe(18)
+
+
+def measure() -> dict[str, Metric]:
+    """Cached reads against a bare route, beside an analysis and while the lake is written; 1,000 streams."""
+    _raise_open_files()
+    with tempfile.TemporaryDirectory(prefix="medisync-bench-") as name:
+        folder = Path(name)
+        settings = trial_settings(folder)
+        lake = _filled_lake(settings)
+        with _process(server.command(), child_environment(settings), settings.api_port) as api:
+            headers = {"Authorization": f"Bearer {_token(settings)}"}
+            ours, bare = _against_bare(folder, settings, headers)
+            p99 = _beside_an_analysis(settings, headers)
+            stream = asyncio.run(_streams(settings, headers, api, lake))
+            errors, reads = _while_written(folder, settings, headers)
+        lake.close()
+    peer = "bare FastAPI route, same bytes"
+    return {
+        "cached_get_ratio_to_bare": Metric(round(ours / bare, 3), "x", ">= 0.5", peer, 1.0),
+        "cached_get_per_second": Metric(round(ours), "1/s", "shown", peer, round(bare)),
+        "p99_ms_at_200rps": Metric(round(1000 * p99, 1), "ms", "<= 25"),
+        "stream_p99_seconds_1000_clients": Metric(round(stream["p99"], 3), "s", "<= 1"),
+        "stream_kb_per_client": Metric(round(stream["kb"], 1), "KB", "<= 100"),
+        "stream_events_missed": Metric(stream["missed"], "", "0"),
+        "read_errors_under_load": Metric(errors, "", "0"),
+        "reads_under_load": Metric(reads, "", "shown"),
+    }
+
+
+def _filled_lake(settings: Settings) -> Lake:
+    """The sample, and a result of one analysis; an account that may read everything."""
+    lake = Lake(settings)
+    intake.ingest(lake, SAMPLE)
+    done = medisync(settings, "run", ANALYSIS)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    Access.open(settings).accounts.add("bench", Role.ANALYST, PASSWORD, must_change=False)
+    return lake
+
+
+def _token(settings: Settings) -> str:
+    answer = httpx.post(
+        f"http://{HOST}:{settings.api_port}/api/auth/token", json={"username": "bench", "password": PASSWORD}
+    )
+    return str(answer.raise_for_status().json()["data"]["access_token"])
+
+
+@contextlib.contextmanager
+def _process(command: list[str], environment: dict[str, str], port: int) -> Iterator[psutil.Process]:
+    """``command``, until it listens; ended at the end."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def is_up() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"http://{HOST}:{port}/api/health").status_code > 0
+        return False
+
+    try:
+        wait_until(is_up, seconds=120, what=f"port {port} answers")
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _against_bare(folder: Path, settings: Settings, headers: dict[str, str]) -> tuple[float, float]:
+    """Requests a second of ours and of the bare route: medians of rounds in turn."""
+    body = folder / "body.json"
+    body.write_bytes(httpx.get(f"http://{HOST}:{settings.api_port}{PATH}", headers=headers).content)
+    [port] = free_ports(1)
+    command = [sys.executable, "-m", "uvicorn", "bench.peers.bare_api:app", "--port", str(port), "--no-access-log",
+               "--no-server-header", "--log-level", "error"]  # fmt: skip
+    with _process(command, {**os.environ, "BENCH_BODY": str(body)}, port):
+        pairs = [(_rate(settings.api_port, headers), _rate(port, headers)) for _ in range(ROUNDS)]
+    ours, bare = zip(*pairs[1:], strict=True)  # the first warms up
+    return statistics.median(ours), statistics.median(bare)
+
+
+def _rate(port: int, headers: dict[str, str]) -> float:
+    tally = asyncio.run(closed_loop(port, PATH, headers, connections=CONNECTIONS, seconds=ROUND_SECONDS))
+    if tally.errors:
+        raise RuntimeError(f"{len(tally.errors)} errors: {tally.errors[0]}")
+    return len(tally.seconds) / ROUND_SECONDS
+
+
+def _beside_an_analysis(settings: Settings, headers: dict[str, str]) -> float:
+    """The 99th percentile in seconds at a steady rate while an analysis runs again and again."""
+    with _running(settings, "run", ANALYSIS, "--force"):
+        tally = asyncio.run(steady(settings.api_port, [PATH], headers, rate=RATE, seconds=RATE_SECONDS))
+    if tally.errors:
+        raise RuntimeError(f"{len(tally.errors)} errors: {tally.errors[0]}")
+    return tally.percentile(0.99)
+
+
+@contextlib.contextmanager
+def _running(settings: Settings, *arguments: str) -> Iterator[None]:
+    """The command line again and again, until the block ends; it has begun its work when the block begins."""
+    command = [sys.executable, "-m", "medisync.cli.main", *arguments]
+    loop = "while True:\n    subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)"
+    runner = subprocess.Popen(
+        [sys.executable, "-c", f"import subprocess, sys\n{loop}", *command],
+        env=child_environment(settings),
+        start_new_session=True,
+    )
+    try:
+        notes = settings.run_state / "runs"
+        wait_until(lambda: any(notes.glob("r*.json")), seconds=60, what="the analysis runs")
+        yield
+    finally:
+        tree = [*psutil.Process(runner.pid).children(recursive=True), psutil.Process(runner.pid)]
+        for process in reversed(tree):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        runner.wait(10)
+
+
+async def _streams(settings: Settings, headers: dict[str, str], api: psutil.Process, lake: Lake) -> dict[str, Any]:
+    """Many clients on one process; how long a commit takes to reach each, and what a client costs in memory."""
+    before = api.memory_full_info().uss
+    seen: dict[str, list[float]] = {}
+    connected = asyncio.Semaphore(0)
+    clients = [asyncio.create_task(_client(settings.api_port, headers, seen, connected)) for _ in range(STREAMS)]
+    for _ in clients:
+        await asyncio.wait_for(connected.acquire(), 60)
+    await asyncio.sleep(1.0)
+    kilobytes = (api.memory_full_info().uss - before) / 1000 / STREAMS
+    [chosen] = planning.plan(lake, [ANALYSIS])
+    if chosen.answered_by is None:
+        raise RuntimeError("the analysis has no result")
+    committed = {}
+    for _ in range(STREAM_EVENTS):
+        run_id, at = await asyncio.to_thread(_commit_a_run, lake, chosen.answered_by)
+        committed[run_id] = at
+        await asyncio.sleep(STREAM_EVERY_SECONDS)
+    await asyncio.sleep(3.0)
+    for client in clients:
+        client.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
+    delays = sorted(arrived - at for run_id, at in committed.items() for arrived in seen.get(run_id, []))
+    return {
+        "p99": delays[int(0.99 * len(delays))],
+        "kb": kilobytes,
+        "missed": STREAMS * STREAM_EVENTS - len(delays),
+    }
+
+
+async def _client(
+    port: int, headers: dict[str, str], seen: dict[str, list[float]], connected: asyncio.Semaphore
+) -> None:
+    """Read the stream and note when each run was heard of."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    writer.write(f"GET /api/analytics/stream/ HTTP/1.1\r\nHost: {HOST}\r\n{lines}\r\n".encode())
+    try:
+        await reader.readuntil(b"stream.ready")
+        connected.release()
+        while True:
+            await reader.readuntil(b'"run_id":"')
+            run_id = (await reader.readexactly(23)).decode()
+            seen.setdefault(run_id, []).append(time.perf_counter())
+    finally:
+        writer.close()
+
+
+def _commit_a_run(lake: Lake, like: RunRecord) -> tuple[str, float]:
+    """A failed run's record in the lake; its id, and when the commit was acknowledged."""
+    changes = {"run_id": new_run_id(), "status": RunStatus.FAILED, "error_code": "notebook-raised", "headline": None}
+    record = like.model_copy(update=changes)
+    publish(lake, record, None)
+    return record.run_id, time.perf_counter()
+
+
+def _while_written(folder: Path, settings: Settings, headers: dict[str, str]) -> tuple[int, int]:
+    """Errors and reads while deliveries are loaded and analyses run."""
+    files = [_variant(folder, number) for number in range(1, 4)]
+    script = ";".join(
+        f"{sys.executable} -m medisync.cli.main ingest {file} && {sys.executable} -m medisync.cli.main run {ANALYSIS}"
+        for file in files
+    )
+    writer = subprocess.Popen(["/bin/sh", "-c", script], env=child_environment(settings), stdout=subprocess.DEVNULL)
+    errors: list[str] = []
+    reads = 0
+    while writer.poll() is None:
+        tally = asyncio.run(steady(settings.api_port, READ_PATHS, headers, rate=READ_RATE, seconds=1.0, connections=8))
+        errors += tally.errors
+        reads += len(tally.seconds)
+    if writer.returncode:
+        raise RuntimeError("a delivery or a run failed")
+    for error in dict.fromkeys(errors):
+        print(error, file=sys.stderr)
+    return len(errors), reads
+
+
+def _variant(folder: Path, number: int) -> Path:
+    """Some rows of the sample, other patients in each file."""
+    target = folder / f"more-{number}.csv"
+    with gzip.open(SAMPLE, "rt", encoding="utf-8", newline="") as source:
+        rows = list(csv.reader(source))[:4_001]
+    for row in rows[1:]:
+        row[0] = f"{row[0]} {'abc'[number % 3] * number}"
+    with target.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return target
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * STREAMS
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+
+
+if __name__ == "__main__":
+    main(measure)
