@@ -149,7 +149,7 @@ def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
         return _record_refusal(lake, delivery_id, arrival.DEFAULT_SOURCE, "(unknown)", None, _now(), error)
     work = _Work(delivery_id, *found, received_at=_now(), label=labels.label(found[1].name, None))
     started = time.monotonic()
-    cursor = lake.cursor()
+    cursor = staging.open_desk(lake)
     try:
         work.content_hash = reading.content_hash(work.path)
         first = _loaded_before(lake, work)
@@ -173,7 +173,6 @@ def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
     except rekeying.KeyRotatedError:
         return _load(lake, delivery_id, mode)
     finally:
-        staging.clear(cursor)
         cursor.close()
     return DeliveryReport(**{**report.__dict__, "seconds": round(time.monotonic() - started, 3)})
 

@@ -45,7 +45,7 @@ def merge(cursor: duckdb.DuckDBPyConnection, staged: Staged, mode: str) -> Event
             changed |= _follow_admissions(cursor, kind)
         if changed:
             found.changed.add(kind)
-    drop(cursor, "absent_admissions", *(f"{what}_events" for what in ("old", "come", "gone", "waiting", "leaving")))
+    drop(cursor, *(f"{what}_events" for what in ("old", "come", "gone", "waiting", "leaving")))
     return found
 
 
@@ -217,12 +217,11 @@ def _follow_admissions(cursor: duckdb.DuckDBPyConnection, kind: Kind) -> bool:
     )
     if not has(cursor, "gone_events", "true"):
         return changed
-    if table_exists(cursor, "absent_admissions"):
-        cursor.execute(
-            "INSERT INTO lake.clinical.waiting (kind, source, admission_key, patient_key, description, code, "
-            f"code_system, occurred_at, delivery_id) SELECT '{kind}', getvariable('source'), {columns}, delivery_id "
-            "FROM gone_events WHERE admission_key IN (SELECT admission_key FROM absent_admissions)"
-        )
+    cursor.execute(
+        "INSERT INTO lake.clinical.waiting (kind, source, admission_key, patient_key, description, code, "
+        f"code_system, occurred_at, delivery_id) SELECT '{kind}', getvariable('source'), {columns}, delivery_id "
+        "FROM gone_events WHERE admission_key IN (SELECT key FROM marked_admissions WHERE is_absent)"
+    )
     return bool(_delete_gone(cursor, kind, columns)) or changed
 
 
@@ -283,10 +282,6 @@ def _same(left: str, right: str, columns: str) -> str:
 
 def has(cursor: duckdb.DuckDBPyConnection, table: str, condition: str) -> bool:
     return bool(number_of(cursor, f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {condition} LIMIT 1)"))
-
-
-def table_exists(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
-    return bool(number_of(cursor, f"SELECT count(*) FROM duckdb_tables() WHERE temporary AND table_name = '{table}'"))
 
 
 def drop(cursor: duckdb.DuckDBPyConnection, *names: str) -> None:

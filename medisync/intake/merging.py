@@ -101,7 +101,7 @@ def merge(
 
 
 def _mark(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...], birth_dates: Path) -> None:
-    """``old_<kind>``: what the lake has of the staged keys; ``marked_<kind>(key, state, row_differs)``."""
+    """``old_<kind>``: what the lake has of the staged keys; ``marked_<kind>(key, state, ...)``."""
     key = KEYS[kind]
     is_known = number_of(cursor, f"SELECT count(*) FROM (SELECT 1 FROM lake.clinical.{kind} WHERE {MINE} LIMIT 1)")
     staged = f"staged_{kind}"
@@ -111,7 +111,10 @@ def _mark(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...
     cursor.execute(f"CREATE OR REPLACE TEMP VIEW aged_{kind} AS FROM {staged}")
     if not is_known:
         cursor.execute(f"CREATE OR REPLACE TEMP TABLE old_{kind} AS FROM lake.clinical.{kind} LIMIT 0")
-        cursor.execute(f"CREATE OR REPLACE TEMP TABLE marked_{kind} (key UUID, state VARCHAR, row_differs BOOLEAN)")
+        cursor.execute(
+            f"CREATE OR REPLACE TEMP TABLE marked_{kind} "
+            "(key UUID, state VARCHAR, row_differs BOOLEAN, is_absent BOOLEAN)"
+        )
         return
     cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE old_{kind} AS SELECT * FROM lake.clinical.{kind} "
@@ -122,7 +125,8 @@ def _mark(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...
         f"CREATE OR REPLACE TEMP TABLE marked_{kind} AS SELECT new.{key} AS key, "
         f"CASE WHEN old.{key} IS NULL THEN CASE WHEN new.is_deleted THEN 'nothing' ELSE 'created' END "
         f"WHEN new.is_deleted THEN 'deleted' WHEN {differs} THEN 'updated' ELSE 'unchanged' END AS state, "
-        f"state = 'updated' AS row_differs FROM aged_{kind} AS new LEFT JOIN old_{kind} AS old USING ({key})"
+        f"state = 'updated' AS row_differs, false AS is_absent "
+        f"FROM aged_{kind} AS new LEFT JOIN old_{kind} AS old USING ({key})"
     )
 
 
@@ -166,9 +170,7 @@ def _settle(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: DeliveryMode, s
         f"AND {key} NOT IN (SELECT {key} FROM spared WHERE {key} IS NOT NULL) {patient}"
     )
     cursor.execute(f"INSERT INTO old_{kind} FROM absent")
-    cursor.execute(f"INSERT INTO marked_{kind} SELECT {key}, 'deleted', false FROM absent")
-    if kind is Kind.ADMISSIONS:
-        cursor.execute("CREATE OR REPLACE TEMP TABLE absent_admissions AS SELECT admission_key FROM absent")
+    cursor.execute(f"INSERT INTO marked_{kind} SELECT {key}, 'deleted', false, true FROM absent")
     events.drop(cursor, "absent", "spared_patients")
 
 

@@ -1,8 +1,8 @@
 """From text to checked, de-identified rows, still outside the lake.
 
-All of it happens in temporary tables of one DuckDB cursor. ``check`` reads each feed's text once, into
-``keyed_<number>``: pseudonyms in place of identifiers, values in the lake's types, and what is wrong with the row.
-``stage`` makes the views and tables ``staged_<kind>`` of them, one row for each record.
+All of it happens in temporary tables of one DuckDB cursor, and is gone, names and all, when it is closed. ``check``
+reads each feed's text once, into ``keyed_<number>``: pseudonyms in place of identifiers, values in the lake's types,
+and what is wrong with the row. ``stage`` makes the views and tables ``staged_<kind>`` of them, a row for each record.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import datetime as dt
 
     import duckdb
+
+    from medisync.lake import Lake
 
 LAKE_COLUMNS: dict[Kind, dict[str, str]] = {
     Kind.PATIENTS: {"gender": "VARCHAR", "birth_year": "SMALLINT", "blood_type": "VARCHAR"},
@@ -87,6 +89,14 @@ class StagingCounts:
     @property
     def faulty_share(self) -> float:
         return self.quarantined / self.rows_read if self.rows_read else 0.0
+
+
+def open_desk(lake: Lake) -> duckdb.DuckDBPyConnection:
+    """A cursor to stage and merge with. Unqualified names are not looked up in the lake, which would cost each
+    statement a look into its catalog."""
+    cursor = lake.cursor()
+    cursor.execute("USE memory")
+    return cursor
 
 
 def check(
@@ -421,15 +431,6 @@ def count(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], checked: S
 
 def _is_alone(feeds: tuple[Feed, ...], feed: Feed) -> bool:
     return not any(other is not feed and set(other.carries) & set(feed.carries) for other in feeds)
-
-
-def clear(cursor: duckdb.DuckDBPyConnection) -> None:
-    """Drop every working table, and with them the names."""
-    views = cursor.execute("SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal").fetchall()
-    tables = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE temporary").fetchall()
-    drops = [f"DROP VIEW IF EXISTS temp.{identifier(name)}" for (name,) in views]
-    drops += [f"DROP TABLE IF EXISTS temp.{identifier(name)}" for (name,) in tables]
-    cursor.execute(f"BEGIN; {'; '.join(drops)}; COMMIT")  # one transaction, since each attaches to the lake, too
 
 
 def _number(cursor: duckdb.DuckDBPyConnection, sql: str) -> int:
