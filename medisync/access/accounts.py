@@ -92,7 +92,8 @@ class Accounts:
             return None
 
     def set_role(self, name: str, role: Role) -> None:
-        self._change(name, loses_admin=role is not Role.ADMIN, role=role.value)
+        """Give another role. The account's sessions end: a page that is open was drawn for the role before."""
+        self._change(name, loses_admin=role is not Role.ADMIN, ends="role changed", role=role.value)
 
     def disable(self, name: str) -> None:
         """Nobody gets in with this account any more, and whoever is in with it is out."""

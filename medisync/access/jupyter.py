@@ -70,7 +70,8 @@ class SessionIdentity(IdentityProvider):
             asked = f"{handler.request.method} {handler.request.path}"
             with contextlib.suppress(MediSyncError):  # refused all the same
                 access().record(principal.name, f"refused: {self.needed.value}", asked, _where(handler), False)
-            raise tornado.web.HTTPError(403, "The role does not allow this.")
+            handler.current_user = handler._jupyter_current_user = None  # type: ignore[attr-defined]
+            raise tornado.web.HTTPError(403, "The role %s does not allow this", principal.role.value)
         handler.medisync_principal = principal  # type: ignore[attr-defined]
         if isinstance(handler, WebSocketHandler):
             self._keep_watch(handler)
@@ -133,6 +134,16 @@ def principal_of(handler: tornado.web.RequestHandler) -> Principal | None:
         return gate.glance(None, cookie) or gate.principal(None, cookie)
     except NotAuthenticatedError:
         return None
+    except MediSyncError as error:
+        raise tornado.web.HTTPError(error.http_status, "%s", error.message) from None
+
+
+def record_download(handler: tornado.web.RequestHandler, on: str, *, allowed: bool = True) -> None:
+    """Write a download, or its refusal, into the audit log; raises HTTPError 503 when that cannot be done."""
+    principal = getattr(handler, "medisync_principal", None)
+    name = principal.name if isinstance(principal, Principal) else "unknown"
+    try:
+        access().record(name, "download", on, _where(handler), allowed)
     except MediSyncError as error:
         raise tornado.web.HTTPError(error.http_status, "%s", error.message) from None
 

@@ -63,7 +63,7 @@ def show(as_json: AsJson = False) -> None:
 
 @user.command()
 def role(name: Name, role: Annotated[str, typer.Argument(help="viewer, clinician, analyst or admin.")]) -> None:
-    """Give an account another role; it counts from the next request on."""
+    """Give an account another role; its sessions end."""
     access, wanted = _access(), _role(role)
     access.accounts.set_role(name, wanted)
     _record(access, f"role changed: {wanted.value}", name)

@@ -17,7 +17,7 @@ from voila.tornado.treehandler import TornadoVoilaTreeHandler
 
 from medisync import __version__
 from medisync.access.addresses import public_host
-from medisync.access.jupyter import PagesAuthorizer, PagesIdentity
+from medisync.access.jupyter import PagesAuthorizer, PagesIdentity, record_download
 from medisync.access.page_audience import AUDIENCE_HEADER
 from medisync.dashboards import server
 from medisync.dashboards.parts import stylesheet
@@ -156,9 +156,11 @@ class HealthHandler(tornado.web.RequestHandler):
         self.write({"status": "ok", "version": __version__})
 
 
-def _only_for_full_results(handler: JupyterHandler) -> None:
-    """Reports and packs hold whole results; the pages show the others what was released."""
-    if handler.medisync_principal.audience != "full":  # type: ignore[attr-defined,unused-ignore]
+def _only_for_full_results(handler: JupyterHandler, on: str) -> None:
+    """Reports and packs hold whole results; the pages show the others what was released. Either way it is recorded."""
+    may = handler.medisync_principal.audience == "full"  # type: ignore[attr-defined,unused-ignore]
+    record_download(handler, on, allowed=may)
+    if not may:
         raise tornado.web.HTTPError(403, "Your role sees released results only; they are on the pages")
 
 
@@ -179,7 +181,7 @@ class ReportHandler(JupyterHandler):
 
     @tornado.web.authenticated
     def get(self, run_id: str) -> None:
-        _only_for_full_results(self)
+        _only_for_full_results(self, f"report of run {run_id}")
         path = report_path(self._workspace, run_id)
         if not path.is_file():
             raise tornado.web.HTTPError(404, "There is no report of run %s", run_id)
@@ -195,7 +197,7 @@ class PackHandler(JupyterHandler):
 
     @tornado.web.authenticated
     def get(self, name: str, kind: str) -> None:
-        _only_for_full_results(self)
+        _only_for_full_results(self, f"pack {name} ({kind})")
         found = next((one for one in kept_packs(self._workspace) if one.name == name), None)
         if found is None:
             raise tornado.web.HTTPError(404, "There is no such pack")
