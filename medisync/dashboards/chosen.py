@@ -30,6 +30,9 @@ class ChoosingPage:
     known: tuple[str, ...] = ()
     """Names of the page's controls."""
 
+    defaults: Mapping[str, str] = {}
+    """The values of controls that mean no choice, where they are not empty."""
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.reader = Reader(settings, deliveries=1)
@@ -39,8 +42,9 @@ class ChoosingPage:
         self._is_hurried = False
 
     def choose(self, choices: Mapping[str, str]) -> bool:
-        before, self.choices = self.choices, dict(choices)
-        return before != self.choices
+        made = {name: text for name, text in choices.items() if text not in ("", self.defaults.get(name))}
+        before, self.choices = self.choices, made
+        return before != made
 
     def show_to(self, audience: Audience) -> None:
         self.reader.show_to(audience)

@@ -52,7 +52,7 @@ class Data(ChoosingPage):
 
     def _chosen(self, view: View) -> tuple[str, str, list[str]]:
         allowed = {"analysis": {one.analysis for one in view.shelf}, "status": {one.value for one in RunStatus}}
-        wrong = [name for name, text in self.choices.items() if text and text not in allowed.get(name, ())]
+        wrong = [name for name, text in self.choices.items() if text not in allowed.get(name, ())]
         analysis, status = ("" if name in wrong else self.choices.get(name, "") for name in self.known)
         return analysis, status, wrong
 

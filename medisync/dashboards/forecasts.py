@@ -30,6 +30,7 @@ class Forecasts(ChoosingPage):
     """The page of one workspace, as a live page's source."""
 
     known = ("site", "frequency", "horizon", "beds")
+    defaults = {"frequency": FREQUENCIES[0][0]}  # noqa: RUF012 - never changed
 
     def frame(self, parts: Sequence[Part]) -> str:
         return render("page.html", title="Forecasts", slots=slots(parts))
@@ -57,8 +58,6 @@ class Forecasts(ChoosingPage):
         chosen: dict[str, Any] = {}
         wrong = []
         for name, text in self.choices.items():
-            if text == "" or (name, text) == ("frequency", FREQUENCIES[0][0]):
-                continue
             least, most = NUMBERS.get(name, (1, 0))
             if (name == "site" and text in self.sites(view)) or (name == "frequency" and text in dict(FREQUENCIES)):
                 chosen[name] = text

@@ -36,6 +36,7 @@ class Broadcast:
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.trouble: str | None = None
+        self._is_working = False
         self._viewers: dict[str, Send] = {}
 
     def join(self, viewer: str, send: Send, versions: Mapping[str, str]) -> None:
@@ -52,15 +53,16 @@ class Broadcast:
         before = {part.name: part.version for part in self.parts}
         changed = [part for part in parts if before.get(part.name) != part.version]
         is_same = not changed and [part.name for part in parts] == [part.name for part in self.parts]
-        if is_same and trouble == self.trouble:
+        if is_same and trouble == self.trouble and not self._is_working:
             return []
-        self.parts, self.trouble = list(parts), trouble
+        self.parts, self.trouble, self._is_working = list(parts), trouble, False
         for send in list(self._viewers.values()):
             send(self._message(changed))
         return changed
 
     def working(self) -> None:
-        """What was asked for takes a moment."""
+        """What was asked for takes a moment; the next update, changed or not, ends it."""
+        self._is_working = True
         for send in list(self._viewers.values()):
             send({"working": True})
 
@@ -70,7 +72,7 @@ class Broadcast:
             "parts": {part.name: str(part.element) for part in changed},
             "says": announcement(changed),
             "trouble": self.trouble,
-            "working": False,
+            "working": self._is_working,
         }
 
 
@@ -84,6 +86,7 @@ class LivePage:
         self._task: asyncio.Task[None] | None = None
         self._comms: dict[str, Any] = {}
         self._choices: dict[str, str] | None = None  # the newest, not looked at yet
+        self._is_preview = False  # what is shown lacks what has to be computed
         self._woken = asyncio.Event()
 
     def prepare(self) -> None:
@@ -126,8 +129,10 @@ class LivePage:
 
         if self._choices is not None:
             # What has to be computed first must not keep the page from opening: ``go_live`` comes back to it.
-            self.source.choose(self._choices)  # type: ignore[attr-defined]
+            choices, self._choices = self._choices, None
+            self.source.choose(choices)  # type: ignore[attr-defined]
             self.broadcast.update(self.source.preview())  # type: ignore[attr-defined]
+            self._is_preview = True
         elif self.source.signature() != self._seen:
             self._take(*self._look())
         style = "" if "VOILA_PREHEAT" in os.environ else f"<style>{stylesheet()}</style>"  # Voila's template has it
@@ -147,10 +152,15 @@ class LivePage:
                 await asyncio.wait_for(self._woken.wait(), every_seconds)
             self._woken.clear()
             try:
-                if self._choices is not None:
+                choices, self._choices = self._choices, None
+                if choices is not None and self.source.choose(choices):  # type: ignore[attr-defined]
                     self.broadcast.working()
                 # Threads, since the lake may be locked or large: the kernel's loop must keep answering the page.
-                elif await asyncio.to_thread(self.source.signature) == self._seen and not self.broadcast.trouble:
+                elif (
+                    not self._is_preview
+                    and await asyncio.to_thread(self.source.signature) == self._seen
+                    and not self.broadcast.trouble
+                ):
                     continue
                 self._take(*await asyncio.to_thread(self._look))
             except Exception as error:
@@ -158,9 +168,7 @@ class LivePage:
                 self.broadcast.update(self.broadcast.parts, f"The data could not be read ({type(error).__name__}).")
 
     def _look(self) -> tuple[Hashable, list[Part]]:
-        choices, self._choices = self._choices, None
-        if choices is not None:
-            self.source.choose(choices)  # type: ignore[attr-defined]
+        self._is_preview = False
         seen = self.source.signature()  # first, so that a commit in between is looked at again
         return seen, self.source.parts()
 

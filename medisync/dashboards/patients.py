@@ -56,8 +56,6 @@ class Patients(ChoosingPage):
         """What the choices amount to, and the names of those that are none."""
         chosen, wrong = CohortFilter(), []
         for name, text in self.choices.items():
-            if text == "":
-                continue
             try:
                 chosen = replace(chosen, **self._field(name, text, view))
             except (KeyError, ValueError):

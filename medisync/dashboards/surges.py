@@ -49,7 +49,7 @@ class Surges(ChoosingPage):
                 made.append(Part("heat", "panels", render("heat.html", heat=heat_map(one.result), states=STATES)))
             return made + [panel_part(panel, view, one=one) for panel in published_panels(view, [ANALYSIS])]
         conditions, sites = listed(one.result, "condition"), self.sites(view)
-        wrong = [name for name, text in self.choices.items() if text and name not in self.known]
+        wrong = [name for name, text in self.choices.items() if name not in self.known]
         chosen = {}
         for name, known in (("condition", conditions), ("site", sites)):
             text = self.choices.get(name, "")

@@ -129,7 +129,15 @@
   content.addEventListener("change", chosen);
   content.addEventListener("input", chosen);
   content.addEventListener("submit", (event) => event.preventDefault());
-  content.addEventListener("reset", (event) => setTimeout(() => chosen({ target: event.target.elements[0] })));
+  content.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-clear]");
+    if (!button) return;
+    for (const one of button.form.elements) {
+      if (one.tagName === "SELECT") one.selectedIndex = 0;
+      if (one.tagName === "INPUT") one.value = "";
+    }
+    chosen({ target: button });
+  });
 
   // What the viewer did with the old part stays: opened details, scrolled pictures, the focus.
   function replace(old, part) {
