@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         "within this share.",
     )
     keep_runs_days: int = Field(90, ge=1, description="Reports and logs older than this are removed by clean-up.")
+    keep_archive_days: int = Field(
+        0, ge=0, description="Archived, refused and quarantined raw files older than this are removed; 0: never."
+    )
+    keep_flow_runs_days: int = Field(30, ge=1, description="Prefect's records of flow runs older than this are removed.")
+    disk_least_free_gb: float = Field(1.0, ge=0, description="Status and doctor warn when less of the disk is free.")
     memory_limit_mb: int = Field(900, ge=100, description="Memory DuckDB may use in one process, in megabytes.")
     lock_seconds: float = Field(120.0, gt=0, description="How long a writer waits for the lake's write lock.")
 
@@ -134,6 +139,11 @@ class Settings(BaseSettings):
         return self.data / "sources"
 
     @property
+    def references(self) -> Path:
+        """Names of sites, insurers and concepts that came with earlier deliveries."""
+        return self.data / "references"
+
+    @property
     def lake(self) -> Path:
         return self.data / "lake"
 
@@ -180,7 +190,8 @@ class Settings(BaseSettings):
 
     def make_folders(self) -> None:
         """Create the workspace's folders, for the owner alone."""
-        private = (self.data, self.inbox, self.processing, self.archive, self.refused, self.quarantine, self.sources)
+        private = [self.data, self.inbox, self.processing, self.archive, self.refused, self.quarantine]
+        private += [self.sources, self.references]
         for folder in (*private, self.lake, self.keys, self.logs, self.run_state, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (*private[1:], self.lake, self.keys, self.logs, self.run_state):
