@@ -48,8 +48,9 @@ status: $(STAMP) ## Show what runs and how fresh the numbers are
 	@$(BIN)/medisync status
 
 .PHONY: test
-test: $(STAMP) ## Run all tests
-	@$(BIN)/python -m pytest
+test: $(STAMP) ## Run all tests: those that need nothing else on all cores, then those with servers and browsers
+	@$(BIN)/python -m pytest -n auto --dist loadfile tests/unit tests/property
+	@$(BIN)/python -m pytest tests/integration tests/notebooks tests/servers tests/browser
 
 .PHONY: check
 check: $(STAMP) ## Formatter, linter and type checker
