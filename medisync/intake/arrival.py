@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,6 +31,9 @@ TEMPORARY_ENDINGS = (".tmp", ".temp", ".part", ".partial", ".crdownload", ".file
 ABANDONED_SECONDS = 60.0
 """A delivery's folder without a file, that nobody works on, is a crash's litter after this time."""
 
+MOST_WATCHED = 2_000
+"""Files of one folder that are watched; more are no delivery."""
+
 LONGEST_NAME_BYTES = 255
 NOTE_ENDING = ".reason.txt"
 
@@ -42,11 +45,19 @@ def new_delivery_id() -> str:
 
 def is_temporary(name: str) -> bool:
     """Whether ``name`` is that of a hidden file, an editor's copy or an unfinished download."""
-    return name.startswith((".", "~", "#")) or name.casefold().endswith(TEMPORARY_ENDINGS)
+    return name.startswith((".", "~", "#")) or is_unfinished(name)
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether ``name`` is that of a file somebody still writes, so that the folder it is in is not complete."""
+    return name.casefold().endswith(TEMPORARY_ENDINGS)
 
 
 def waiting(settings: Settings) -> Iterator[tuple[str, Path]]:
-    """What lies in the inbox as (source, path): files in it, and everything in its folders, each a source."""
+    """What lies in the inbox as (source, path): files in it, and everything in its folders, each a source.
+
+    A folder in a source's folder is one delivery of several files.
+    """
     for entry in _entries(settings.inbox):
         if is_temporary(entry.name):
             continue
@@ -66,26 +77,30 @@ def source_name(folder: str) -> str:
 
 class Completeness:
     """Tells complete files from half-copied ones: unchanged for ``settle_seconds`` and, where the system can tell,
-    open for writing by nobody."""
+    open for writing by nobody. A folder is complete when all of its files are."""
 
     def __init__(self, settle_seconds: float) -> None:
         self._settle_seconds = settle_seconds
-        self._seen: dict[Path, tuple[tuple[int, int, int], float]] = {}
+        self._seen: dict[Path, tuple[Hashable, float]] = {}
 
     def is_complete(self, path: Path) -> bool:
         """Ask again and again, a little later each time."""
+        files = [path]
         try:
-            status = path.lstat()
+            if stat.S_ISDIR(path.lstat().st_mode):
+                files = _files_below(path)
+            mark = tuple((one, *_mark(one)) for one in files)
         except FileNotFoundError:
             self._seen.pop(path, None)
             return False
-        mark = (status.st_size, status.st_mtime_ns, status.st_ino)
+        if not files or any(is_unfinished(one.name) for one in files):
+            return False
         seen = self._seen.get(path)
         now = time.monotonic()
         if seen is None or seen[0] != mark:
             self._seen[path] = (mark, now)
             return False
-        if now - seen[1] < self._settle_seconds or _is_being_written(path):
+        if now - seen[1] < self._settle_seconds or any(_is_being_written(one) for one in files):
             return False
         del self._seen[path]
         return True
@@ -93,6 +108,23 @@ class Completeness:
     def forget_missing(self, present: set[Path]) -> None:
         for path in self._seen.keys() - present:
             del self._seen[path]
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """The files in ``folder`` and its folders; of a folder full of them the first ones."""
+    found: list[Path] = []
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        found.extend(Path(root) / name for name in sorted(files))
+        if len(found) > MOST_WATCHED:
+            break
+    return found
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    """What changes while ``path`` is written."""
+    status = path.lstat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _is_being_written(path: Path) -> bool:
@@ -138,7 +170,7 @@ def claim(settings: Settings, path: Path, source: str) -> str | None:
 
 
 def copy_in(settings: Settings, delivery_id: str, path: Path) -> None:
-    """Copy ``path``, which stays where it is, into the delivery's folder: all of it, or nothing is there.
+    """Copy the file or folder ``path``, which stays where it is, into the delivery's folder: all of it, or nothing.
 
     Raises DeliveryRefusedError when it cannot be read; the folder is gone then.
     """
@@ -146,21 +178,35 @@ def copy_in(settings: Settings, delivery_id: str, path: Path) -> None:
     draft = folder / "draft"  # until it is complete nobody takes it for the delivered file
     try:
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            what = "directory" if stat.S_ISDIR(mode) else "device, pipe or socket"
-            raise refused(FileFault.NOT_A_FILE, f"It is a {what}.", hint="Name one file.")
-        shutil.copyfile(path, draft)
-        draft.chmod(0o600)
+        if stat.S_ISDIR(mode):
+            shutil.copytree(path, draft, symlinks=True, ignore=_refuse_special)
+        elif stat.S_ISREG(mode):
+            shutil.copyfile(path, draft)
+            draft.chmod(0o600)
+        else:
+            raise refused(
+                FileFault.NOT_A_FILE, "It is a device, pipe or socket.", hint="Name a file, a folder or a .zip."
+            )
         draft.rename(folder / "file" / _readable_name(path.name))
     except FileNotFoundError:
         shutil.rmtree(folder, ignore_errors=True)
         raise refused(FileFault.DISAPPEARED, "There is no such file.") from None
-    except OSError as error:
+    except OSError as error:  # shutil.Error, with the reasons of many files, has no reason of its own
         shutil.rmtree(folder, ignore_errors=True)
-        raise refused(FileFault.UNREADABLE, f"It cannot be read ({error.strerror}).") from None
+        reason = error.strerror or "one of its files"
+        raise refused(FileFault.UNREADABLE, f"It cannot be read ({reason}).") from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _refuse_special(folder: str, names: list[str]) -> list[str]:
+    """For ``copytree``, which would wait for a pipe for ever; links are copied as links, and refused later."""
+    for name in names:
+        mode = (Path(folder) / name).lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            raise refused(FileFault.NOT_A_FILE, "It holds a device, pipe or socket.")
+    return []
 
 
 def remove_abandoned(settings: Settings, delivery_id: str) -> bool:

@@ -1,6 +1,6 @@
 """One delivery from claimed file to committed snapshot.
 
-The story: hash -> known? -> look -> recognise -> read -> check -> stage (de-identified) -> merge in one transaction
+The story: unpack -> hash -> known? -> recognise -> read -> check -> stage (de-identified) -> merge in one transaction
 -> put the file away. Everything before the transaction may be repeated; the transaction carries the delivery's id and
 happens once; everything after it may be repeated again.
 """
@@ -10,46 +10,27 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medisync import __version__
 from medisync.errors import DeliveryRefusedError, MediSyncError, UserError
-from medisync.intake import arrival, births, delimited, labels, merging, reading, rejects, rekeying, staging
-from medisync.intake.layouts import Layout, recognise
+from medisync.intake import arrival, births, labels, merging, parts, references, rejects, rekeying, staging
+from medisync.intake.contents import Contents, contents_of
+from medisync.intake.formats import Room
 from medisync.intake.merging import DeliveryMode
+from medisync.intake.reading import refused
 from medisync.intake.reasons import FileFault, Notice
+from medisync.intake.records import insert, label_of, loaded_before, next_versions, record, recorded
 from medisync.intake.report import DeliveryReport, DeliveryStatus
+from medisync.intake.sources import Source, SourceError, load_source
 from medisync.lake import Lake
 
 if TYPE_CHECKING:
     import duckdb
 
-RECORD_COLUMNS = (
-    "delivery_id",
-    "source",
-    "file_label",
-    "content_hash",
-    "layout",
-    "mode",
-    "status",
-    "reason",
-    "message",
-    "rows_read",
-    "created",
-    "updated",
-    "deleted",
-    "unchanged",
-    "duplicates_exact",
-    "duplicates_conflicting",
-    "quarantined",
-    "admitted_from",
-    "admitted_until",
-    "received_at",
-    "finished_at",
-)
-
+__all__ = ["DeliveryInHandsError", "IntakeFailedError", "Work", "deliver", "ingest", "merge", "prepare", "recorded"]
 
 PATIENCE_SECONDS = 2.0
 """A watcher that asks whether somebody works on a delivery holds its mark for less than this."""
@@ -74,7 +55,7 @@ class IntakeFailedError(MediSyncError):
 def ingest(
     lake: Lake, path: Path, *, source: str = arrival.DEFAULT_SOURCE, mode: DeliveryMode = DeliveryMode.AUTO
 ) -> DeliveryReport:
-    """Deliver a copy of ``path``. A file that cannot even be copied is recorded as refused, too."""
+    """Deliver a copy of the file or folder ``path``. What cannot even be copied is recorded as refused, too."""
     settings = lake.settings
     settings.make_folders()
     delivery_id = arrival.reserve(settings, source)
@@ -82,7 +63,8 @@ def ingest(
         try:
             arrival.copy_in(settings, delivery_id, path)
         except DeliveryRefusedError as error:
-            return _record_refusal(lake, delivery_id, source, labels.label(path.name, None), None, _now(), error)
+            work = Work(delivery_id, source, path, settings.processing / delivery_id, labels.label(path.name, None))
+            return record(lake, refusal(work, error))
         return _deliver(lake, delivery_id, mode)
 
 
@@ -105,71 +87,44 @@ def _deliver(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport
     return report
 
 
-def recorded(lake: Lake, delivery_id: str) -> DeliveryReport | None:
-    """The report of a delivery the lake knows, as far as the lake keeps it."""
-    rows = lake.query(
-        f"SELECT {', '.join(RECORD_COLUMNS)} FROM clinical.deliveries WHERE delivery_id = ?", [delivery_id]
-    )
-    if not rows:
-        return None
-    faults = lake.query(
-        "SELECT reason, count(*) AS number FROM clinical.quarantine WHERE delivery_id = ? GROUP BY reason",
-        [delivery_id],
-    )
-    changed = lake.query("SELECT table_name FROM clinical.table_versions WHERE delivery_id = ?", [delivery_id])
-    values = {name: value for name, value in rows[0].items() if value is not None}
-    return DeliveryReport(
-        **{**values, "status": DeliveryStatus(values["status"])},
-        faults={row["reason"]: row["number"] for row in faults},
-        changed_tables=tuple(sorted(row["table_name"] for row in changed)),
-        snapshot=lake.last_snapshot_id(),
-    )
-
-
 @dataclass
-class _Work:
-    """What is known of a delivery while it is loaded."""
+class Work:
+    """What is known of a delivery while it is loaded. ``room`` is the folder for what is written on the way."""
 
     delivery_id: str
     source: str
     path: Path
-    received_at: dt.datetime
+    room: Path
+    label: str
+    received_at: dt.datetime = field(default_factory=lambda: now())
     content_hash: str | None = None
-    layout: Layout | None = None
-    label: str = ""
+    contents: Contents | None = None
     staged: staging.Staged | None = None
     keys: bytes = b""  # of the pseudonyms it was staged with
-    counts: staging.StagingCounts | None = None  # of the checks, before anything was staged
+    counts: staging.StagingCounts | None = None
 
 
 def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
+    room = lake.settings.processing / delivery_id
     found = arrival.claimed_file(lake.settings, delivery_id)
     if found is None:
-        error = reading.refused(FileFault.DISAPPEARED, "It disappeared before it was read.")
-        return _record_refusal(lake, delivery_id, arrival.DEFAULT_SOURCE, "(unknown)", None, _now(), error)
-    work = _Work(delivery_id, *found, received_at=_now(), label=labels.label(found[1].name, None))
+        missing = Work(delivery_id, arrival.DEFAULT_SOURCE, room, room, "(unknown)")
+        return record(lake, refusal(missing, refused(FileFault.DISAPPEARED, "It disappeared before it was read.")))
+    source, path = found
+    work = Work(delivery_id, source, path, room, labels.label(path.name, None))
     started = time.monotonic()
     cursor = staging.open_desk(lake)
     try:
-        work.content_hash = reading.content_hash(work.path)
-        first = _loaded_before(lake, work)
+        pieces = parts.parts_of(path, room / "unpacked")
+        work.content_hash = parts.hash_of(path, pieces)
+        first = loaded_before(lake, work.content_hash, source)
         if first is not None:
             return _record_repeat(lake, work, first)
-        counts = _foreseen(_prepare, lake, cursor, work)
-        report = _commit(lake, cursor, work, counts, mode)
+        described = described_source(lake, source)
+        foreseen(prepare, lake, cursor, work, described, pieces)
+        report = _commit(lake, cursor, work, described, mode)
     except DeliveryRefusedError as error:
-        return _record_refusal(
-            lake,
-            delivery_id,
-            work.source,
-            work.label,
-            work.content_hash,
-            work.received_at,
-            error,
-            work.layout,
-            work.counts,
-            cursor,
-        )
+        return record(lake, refusal(work, error), cursor)
     except rekeying.KeyRotatedError:
         return _load(lake, delivery_id, mode)
     finally:
@@ -177,13 +132,23 @@ def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
     return DeliveryReport(**{**report.__dict__, "seconds": round(time.monotonic() - started, 3)})
 
 
-def _foreseen(
-    prepare: Callable[[Lake, duckdb.DuckDBPyConnection, _Work], staging.StagingCounts],
+def described_source(lake: Lake, name: str) -> Source:
+    """The source's description; raises DeliveryRefusedError when its file is wrong."""
+    try:
+        return load_source(lake.settings, name)
+    except SourceError as error:
+        raise refused(FileFault.BAD_SOURCE, error.message, hint="Correct it and deliver again.") from None
+
+
+def foreseen(
+    step: Callable[[Lake, duckdb.DuckDBPyConnection, Work, Source, list[parts.Part]], None],
     lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
-    work: _Work,
-) -> staging.StagingCounts:
-    """``prepare``, with errors that no check foresaw turned into ones without a patient's value.
+    work: Work,
+    source: Source,
+    pieces: list[parts.Part],
+) -> None:
+    """``step``, with errors that no check foresaw turned into ones without a patient's value.
 
     The database's messages quote values. Want of memory or disk may pass, so the delivery waits; any other error would
     come back each time, so it is refused.
@@ -191,11 +156,11 @@ def _foreseen(
     import duckdb
 
     try:
-        return prepare(lake, cursor, work)
+        return step(lake, cursor, work, source, pieces)
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         kind = type(error).__name__
     except duckdb.Error as error:
-        raise reading.refused(
+        raise refused(
             FileFault.UNPROCESSABLE,
             f"The database could not process it ({type(error).__name__}).",
             hint="A fault of MediSync: please report it with the file's structure, not its contents.",
@@ -206,182 +171,150 @@ def _foreseen(
     )
 
 
-def _prepare(lake: Lake, cursor: duckdb.DuckDBPyConnection, work: _Work) -> staging.StagingCounts:
-    """Read, check and stage, all outside the lake."""
+def prepare(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, work: Work, source: Source, pieces: list[parts.Part]
+) -> None:
+    """Read, check and stage, all outside the lake. Of names alone there is nothing to stage."""
     settings = lake.settings
-    file = reading.look_at(work.path)
-    work.layout, positions, extra_columns = recognise(file)
-    reader = delimited.read_delimited(cursor, file, positions)
-    feeds = (replace(work.layout.feed("", "raw"), reader=reader),)
+    contents = contents_of(cursor, pieces, source, Room(work.room / "room"), settings)
+    work.contents = contents
     work.keys = rekeying.keys_in_force(lake)
-    first_look = staging.check(cursor, feeds, work.received_at, source=work.source, key=work.keys)
-    work.counts = first_look
+    checked = staging.check(cursor, contents.feeds, work.received_at, source=work.source, key=work.keys)
+    work.counts = checked
     words = labels.words_of(work.path.name)
-    work.label = labels.label(work.path.name, rejects.name_words(cursor, feeds, words))
-    if first_look.rows_read == 0:
-        raise reading.refused(FileFault.NO_ROWS, "It has a header and no rows.")
-    if first_look.quarantined:
-        rejects.write_quarantine(cursor, feeds, settings.quarantine / f"{work.delivery_id}.csv")
-    if first_look.faulty_share > settings.quarantine_share:
-        worst = cursor.execute(
-            "SELECT column_name, reason, count(*), min(row_number) FROM faults GROUP BY ALL ORDER BY 3 DESC, 1 LIMIT 3"
-        ).fetchall()
-        listed = "; ".join(
-            f"column {column}: {reason} in {n:,} rows, first in row {row}" for column, reason, n, row in worst
-        )
-        raise reading.refused(
-            FileFault.TOO_MANY_FAULTS,
-            f"{first_look.quarantined:,} of {first_look.rows_read:,} rows are faulty, more than "
-            f"{settings.quarantine_share:.0%}: {listed}.",
-            column=worst[0][0],
-            hint=f"Every rejected row stands in data/quarantine/{work.delivery_id}.csv with its reason.",
-        )
-    work.staged = staging.stage(cursor, feeds)
-    counts = staging.count(cursor, feeds, first_look)
-    if extra_columns:
-        counts.notices[Notice.EXTRA_COLUMNS.value] = extra_columns
-    return counts
+    work.label = labels.label(work.path.name, rejects.name_words(cursor, contents.feeds, words))
+    if checked.rows_read == 0 and contents.feeds:
+        raise refused(FileFault.NO_ROWS, "It has a header and no rows.")
+    if checked.quarantined:
+        rejects.write_quarantine(cursor, contents.feeds, settings.quarantine / f"{work.delivery_id}.csv")
+    _refuse_too_many_faults(lake, cursor, work, source, checked)
+    if contents.feeds:
+        work.staged = staging.stage(cursor, contents.feeds)
+        work.counts = staging.count(cursor, contents.feeds, checked)
+    for notice, number in contents.notices().items():
+        work.counts.notices[notice] = work.counts.notices.get(notice, 0) + number
+
+
+def _refuse_too_many_faults(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, work: Work, source: Source, checked: staging.StagingCounts
+) -> None:
+    limit = source.thresholds.quarantine_share
+    limit = lake.settings.quarantine_share if limit is None else limit
+    if checked.faulty_share <= limit:
+        return
+    worst = cursor.execute(
+        "SELECT part, column_name, reason, count(*), min(row_number) FROM faults GROUP BY ALL ORDER BY 4 DESC, 1, 2 "
+        "LIMIT 3"
+    ).fetchall()
+    listed = "; ".join(
+        f"{f'{part}, ' if part else ''}column {column}: {reason} in {n:,} rows, first in row {row}"
+        for part, column, reason, n, row in worst
+    )
+    raise refused(
+        FileFault.TOO_MANY_FAULTS,
+        f"{checked.quarantined:,} of {checked.rows_read:,} rows are faulty, more than {limit:.0%}: {listed}.",
+        column=worst[0][1],
+        hint=f"Every rejected row stands in data/quarantine/{work.delivery_id}.csv with its reason.",
+    )
 
 
 def _commit(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, work: _Work, counts: staging.StagingCounts, mode: DeliveryMode
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, work: Work, source: Source, mode: DeliveryMode
 ) -> DeliveryReport:
     """The one transaction. What another process recorded in the meantime is seen under the lock, and wins."""
+    assert work.contents is not None  # noqa: S101 - only prepared work is committed
+    references.keep(cursor, lake.settings, work.source, work.contents.layout, work.contents.readings)
     with lake.transaction(
         f"delivery {work.delivery_id}", extra={"delivery_id": work.delivery_id, "version": __version__}, cursor=cursor
     ) as transaction:
-        assert work.staged is not None  # noqa: S101 - only staged work is committed
         rekeying.confirm(transaction, work.keys)
+        report = merge(lake, transaction, work, source, mode)
+        next_versions(transaction, report.changed_tables, work.delivery_id, now())
+        rejects.keep_faults(transaction, work.delivery_id)
+        insert(transaction, report)
+    return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
+
+
+def merge(
+    lake: Lake, transaction: duckdb.DuckDBPyConnection, work: Work, source: Source, mode: DeliveryMode
+) -> DeliveryReport:
+    """Merge what was staged, within ``transaction``, and say what it changed; of names alone nothing changes."""
+    assert work.contents is not None  # noqa: S101 - only prepared work is merged
+    assert work.counts is not None  # noqa: S101
+    counts = work.counts
+    merged = merging.MergeCounts(mode, 0, 0, 0, 0, ())
+    if work.staged is not None:
         merged = merging.merge(
             transaction,
             work.staged,
             source=work.source,
             delivery_id=work.delivery_id,
-            mode=mode,
-            full_extract_share=lake.settings.full_extract_share,
+            mode=source.mode if mode is DeliveryMode.AUTO else mode,
+            full_extract_share=source.thresholds.full_extract_share or lake.settings.full_extract_share,
             birth_dates=births.store(lake.settings, work.source),
         )
-        now = _now()
-        _next_versions(transaction, merged.changed_tables, work.delivery_id, now)
-        rejects.keep_faults(transaction, work.delivery_id)
-        report = DeliveryReport(
-            delivery_id=work.delivery_id,
-            source=work.source,
-            status=DeliveryStatus.LOADED,
-            file_label=work.label,
-            content_hash=work.content_hash,
-            layout=work.layout.name if work.layout else None,
-            mode=merged.mode.value,
-            rows_read=counts.rows_read,
-            created=merged.created,
-            updated=merged.updated,
-            deleted=merged.deleted,
-            unchanged=merged.unchanged,
-            duplicates_exact=counts.duplicates_exact,
-            duplicates_conflicting=counts.duplicates_conflicting,
-            quarantined=counts.quarantined,
-            faults=counts.faults,
-            notices=counts.notices,
-            changed_tables=merged.changed_tables,
-            admitted_from=counts.admitted_from,
-            admitted_until=counts.admitted_until,
-            received_at=work.received_at,
-            finished_at=now,
-        )
-        _insert_record(transaction, report)
-    return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
-
-
-def _next_versions(
-    transaction: duckdb.DuckDBPyConnection, tables: tuple[str, ...], delivery_id: str, now: dt.datetime
-) -> None:
-    if not tables:
-        return
-    known = dict(transaction.execute("SELECT table_name, version FROM lake.clinical.table_versions").fetchall())
-    transaction.execute(
-        "DELETE FROM lake.clinical.table_versions WHERE table_name IN (SELECT unnest(?::VARCHAR[]))", [list(tables)]
+        if merged.waiting:
+            counts.notices[Notice.WAITING.value] = merged.waiting
+    return DeliveryReport(
+        delivery_id=work.delivery_id,
+        source=work.source,
+        status=DeliveryStatus.LOADED,
+        file_label=work.label,
+        content_hash=work.content_hash,
+        layout=work.contents.layout.name,
+        mode=merged.mode.value,
+        rows_read=counts.rows_read,
+        created=merged.created,
+        updated=merged.updated,
+        deleted=merged.deleted,
+        unchanged=merged.unchanged,
+        duplicates_exact=counts.duplicates_exact,
+        duplicates_conflicting=counts.duplicates_conflicting,
+        quarantined=counts.quarantined,
+        faults=counts.faults,
+        notices=counts.notices,
+        changed_tables=merged.changed_tables,
+        admitted_from=counts.admitted_from,
+        admitted_until=counts.admitted_until,
+        received_at=work.received_at,
+        finished_at=now(),
     )
-    rows = [value for table in tables for value in (table, known.get(table, 0) + 1, delivery_id, now)]
-    marks = ", ".join(["(?, ?, ?, ?)"] * len(tables))
-    transaction.execute(f"INSERT INTO lake.clinical.table_versions VALUES {marks}", rows)
 
 
-def _loaded_before(lake: Lake, work: _Work) -> str | None:
-    rows = lake.query(
-        "SELECT delivery_id FROM clinical.deliveries WHERE content_hash = ? AND source = ? AND status = ? "
-        "ORDER BY finished_at LIMIT 1",
-        [work.content_hash, work.source, DeliveryStatus.LOADED],
-    )
-    return rows[0]["delivery_id"] if rows else None
-
-
-def _record_repeat(lake: Lake, work: _Work, first: str) -> DeliveryReport:
+def _record_repeat(lake: Lake, work: Work, first: str) -> DeliveryReport:
     report = DeliveryReport(
         delivery_id=work.delivery_id,
         source=work.source,
         status=DeliveryStatus.REPEAT,
-        file_label=_label_of(lake, first) or work.label,
+        file_label=label_of(lake, first) or work.label,
         content_hash=work.content_hash,
         reason=first,
         message=f"The same content was loaded as {first}.",
         received_at=work.received_at,
-        finished_at=_now(),
+        finished_at=now(),
     )
-    return _record(lake, report)
+    return record(lake, report)
 
 
-def _label_of(lake: Lake, delivery_id: str) -> str | None:
-    rows = lake.query("SELECT file_label FROM clinical.deliveries WHERE delivery_id = ?", [delivery_id])
-    return rows[0]["file_label"] if rows else None
-
-
-def _record_refusal(
-    lake: Lake,
-    delivery_id: str,
-    source: str,
-    label: str,
-    content_hash: str | None,
-    received_at: dt.datetime,
-    error: DeliveryRefusedError,
-    layout: Layout | None = None,
-    counts: staging.StagingCounts | None = None,
-    cursor: duckdb.DuckDBPyConnection | None = None,
-) -> DeliveryReport:
-    """The row faults that were found stand in the quarantine, too, whatever refused the file."""
-    report = DeliveryReport(
-        delivery_id=delivery_id,
-        source=source,
+def refusal(work: Work, error: DeliveryRefusedError) -> DeliveryReport:
+    """What to say of a delivery that was refused."""
+    return DeliveryReport(
+        delivery_id=work.delivery_id,
+        source=work.source,
         status=DeliveryStatus.REFUSED,
-        file_label=label,
-        content_hash=content_hash,
-        layout=layout.name if layout else None,
+        file_label=work.label,
+        content_hash=work.content_hash,
+        layout=work.contents.layout.name if work.contents else None,
         reason=error.reason,
         message=str(error),
-        rows_read=counts.rows_read if counts else 0,
-        quarantined=counts.quarantined if counts else 0,
-        faults=counts.faults if counts else {},
-        received_at=received_at,
-        finished_at=_now(),
+        rows_read=work.counts.rows_read if work.counts else 0,
+        quarantined=work.counts.quarantined if work.counts else 0,
+        faults=work.counts.faults if work.counts else {},
+        received_at=work.received_at,
+        finished_at=now(),
     )
-    return _record(lake, report, cursor)
 
 
-def _record(lake: Lake, report: DeliveryReport, cursor: duckdb.DuckDBPyConnection | None = None) -> DeliveryReport:
-    with lake.transaction(
-        f"delivery {report.delivery_id} {report.status}", extra={"delivery_id": report.delivery_id}, cursor=cursor
-    ) as transaction:
-        if cursor is not None:
-            rejects.keep_faults(transaction, report.delivery_id)
-        _insert_record(transaction, report)
-    return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
-
-
-def _insert_record(transaction: duckdb.DuckDBPyConnection, report: DeliveryReport) -> None:
-    values: list[Any] = [getattr(report, name) for name in RECORD_COLUMNS]
-    columns = ", ".join((*RECORD_COLUMNS, "code_version"))
-    marks = ", ".join("?" for _ in range(len(values) + 1))
-    transaction.execute(f"INSERT INTO lake.clinical.deliveries ({columns}) VALUES ({marks})", [*values, __version__])
-
-
-def _now() -> dt.datetime:
+def now() -> dt.datetime:
+    """The moment, UTC without a zone, as the lake keeps it."""
     return dt.datetime.now(dt.UTC).replace(tzinfo=None)

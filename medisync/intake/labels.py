@@ -10,12 +10,18 @@ import re
 import unicodedata
 
 _HARMLESS_TEXT = """
-admission admissions age ages bad big broken care changed claim claims clinic clinical condition conditions copy csv
-daily data dataset date dates delivery demo department discharge discharges empty encounter encounters export extract
-feed few fhir file first full future gz header healthcare hospital inpatient json large latin list master medical
-medication medications messy missing monthly ndjson negative new old omop only outpatient parquet part patient
-patients prescription prescriptions raw records report row rows sample second site small source synthea tab test tsv
-txt update visits ward week weekly wide wrong xlsx year zip
+admission admissions age ages allergies allergy ancestor bad big broken bulk bundle bundles care careplan careplans
+changed claim claims class clinic clinical concept concepts condition conditions copy cost csv daily data dataset date
+dates death delivery demo department device devices diagnoses diagnosis discharge discharges domain dose drug empty
+encounter encounters episode era export exposure extension extract feed few fhir file first folder full future gz
+header healthcare hospital imaging immunization immunizations inpatient inpatients json jsonl large latin list
+location locations master measurement measurements medical medication medicationrequest medications messy missing
+monthly ndjson negative nested new note observation observations occurrence ods old omop only organization
+organizations outpatient outpatients parquet part patient patients payer payers period person persons practitioner
+practitioners prescription prescriptions procedure procedures provider providers raw records relationship report
+request requests resources row rows sample second set sets sheet site sites small source specimen stay stays strength
+studies study supplies supply synonym synthea tab table tables test transaction transactions transition transitions
+tsv txt update visit visits vocabulary ward week weekly wide workbook wrong xls xlsm xlsx year zip zst
 """
 HARMLESS_WORDS = frozenset(_HARMLESS_TEXT.split())
 

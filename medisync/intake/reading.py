@@ -91,6 +91,12 @@ def look_at(path: Path) -> DelimitedFile:
     return DelimitedFile(path, columns, delimiter, "gzip" if compressed else "none", blank + 1)
 
 
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed with gzip; raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
 def open_stream(path: Path, is_compressed: bool) -> IO[bytes]:
     """The file's text as bytes, decompressed."""
     return cast(IO[bytes], gzip.open(path) if is_compressed else path.open("rb"))

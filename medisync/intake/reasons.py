@@ -31,6 +31,7 @@ class FileFault(StrEnum):
     ENCRYPTED = "ENCRYPTED"  # locked with a password
     TOO_LARGE = "TOO_LARGE"  # swells beyond measure, or too large for its format
     MIXED_LAYOUTS = "MIXED_LAYOUTS"  # the files of one delivery are of different layouts
+    BAD_SOURCE = "BAD_SOURCE"  # the source's file has a wrong key or value
     TOO_MANY_FAULTS = "TOO_MANY_FAULTS"  # a larger share of faulty rows than the threshold
     UNPROCESSABLE = "UNPROCESSABLE"  # the database could not work with it, and no check foresaw why
     MIXED_DATES = "MIXED_DATES"  # one column has dates with the day first and dates with the month first
@@ -67,6 +68,7 @@ class Notice(StrEnum):
     CODE_WITHOUT_NAME = "CODE_WITHOUT_NAME"  # a code stands where its name was not to be had
     TRANSCODED = "TRANSCODED"  # files whose text was not UTF-8 and was converted
     LINE_ENDS_MIXED = "LINE_ENDS_MIXED"  # files with line ends of two kinds
+    WAITING = "WAITING"  # conditions and prescriptions whose admission has not come yet
     SPLIT_CELL = "SPLIT_CELL"  # an amount stood behind the insurer, in one cell
     EXTRA_COLUMNS = "EXTRA_COLUMNS"  # columns no mapping knows; they are never kept
     LONG_STAY = "LONG_STAY"  # stays of more than two years

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from medisync.errors import UserError
 from medisync.intake.arrival import SOURCE_NAME
+from medisync.intake.merging import DeliveryMode
 from medisync.settings import Settings
 
 ENDING = ".toml"
@@ -30,15 +31,6 @@ class SourceError(UserError):
     code = "bad-source"
     exit_code = 25
     http_status = 422
-
-
-class Mode(StrEnum):
-    """How a delivery speaks of admissions it does not contain."""
-
-    AUTO = "auto"  # as a full extract when it holds nearly all that is known of its source, else as an update
-    UPSERT = "upsert"  # it says nothing about them
-    SNAPSHOT = "snapshot"  # they no longer exist
-    APPEND = "append"  # nothing, and what is known already stays as it is
 
 
 class DateOrder(StrEnum):
@@ -153,7 +145,7 @@ class Source(_Part):
     columns: Columns | None = None
     tables: tuple[Columns, ...] = ()
 
-    mode: Mode = Mode.AUTO
+    mode: DeliveryMode = DeliveryMode.AUTO
     deleted: DeleteMarker | None = None
     site: str | None = Field(default=None, min_length=1, max_length=200)
     time_zone: str | None = None

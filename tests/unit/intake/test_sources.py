@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from medisync.intake.sources import Mode, SourceError, known_sources, load_source, read_source
+from medisync.intake.merging import DeliveryMode
+from medisync.intake.sources import SourceError, known_sources, load_source, read_source
 from tests.support.running import trial_settings
 
 
@@ -22,7 +23,7 @@ class TestReading:
         settings.make_folders()
         source = load_source(settings, "default")
         assert source.name == "default"
-        assert source.mode is Mode.AUTO
+        assert source.mode is DeliveryMode.AUTO
         assert source.mapped == ()
         assert known_sources(settings) == []
 
@@ -55,7 +56,7 @@ class TestReading:
                 """,
             )
         )
-        assert source.mode is Mode.SNAPSHOT
+        assert source.mode is DeliveryMode.SNAPSHOT
         (columns,) = source.mapped
         assert columns.used() == {
             "patient": ("MRN",),
