@@ -221,12 +221,8 @@ def _headline(watched: pd.DataFrame, week: dt.date) -> str:
     surges, above = judged[judged["state"] == WeekState.SURGE], judged[judged["state"] == WeekState.ABOVE]
     series = counted(len(judged), "series", "series")
     if len(surges):
-        told = [
-            f"{_name(row)} ({row['observed']:.0f} admissions, about {row['expected']:.0f} expected)"
-            for _, row in surges.iterrows()
-        ]
         return (
-            f"Surge {when}: {listed(told, most=4)}, confirmed after correction for looking at {series}; "
+            f"Surge {when}: {listed(_told(surges), most=4)}, confirmed after correction for looking at {series}; "
             f"chance alone crosses {'its threshold' if len(surges) == 1 else 'these thresholds'} about "
             f"{surges['false_alarms_a_year'].sum():.1f} times a year."
         )
@@ -237,6 +233,23 @@ def _headline(watched: pd.DataFrame, week: dt.date) -> str:
             f"{judged['false_alarms_a_year'].sum():.1f} times a year."
         )
     return f"No surge {when}: all {series} watched lay within what their past leads one to expect."
+
+
+def _told(surges: pd.DataFrame) -> list[str]:
+    """Each condition once: with its numbers over all sites, if these are a surge, and the sites that have their own."""
+    told = []
+    for name, rows in surges.groupby("condition", sort=False):
+        here = [
+            f"{row['site']} ({row['observed']:.0f}, about {row['expected']:.0f} expected)"
+            for _, row in rows[rows["site"] != EVERYWHERE].iterrows()
+        ]
+        whole = rows[rows["site"] == EVERYWHERE]
+        if whole.empty:
+            told.append(f"{name} at {listed(here, most=3)}")
+            continue
+        seen = f"{whole['observed'].iloc[0]:.0f} admissions, about {whole['expected'].iloc[0]:.0f} expected"
+        told.append(f"{name} ({seen})" + (f", also by itself at {listed(here, most=3)}" if here else ""))
+    return told
 
 
 def _name(row: pd.Series[Any]) -> str:

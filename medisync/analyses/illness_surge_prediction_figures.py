@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 6
 MOST_GRID_ROWS = 30
-EVERYTHING = "total"
+ABOVE_LABEL, SURGE_LABEL = "above threshold", "confirmed surge"
 
 
 def condition_panels(result: Result) -> Figure:
@@ -33,9 +33,13 @@ def condition_panels(result: Result) -> Figure:
         _panel(flat[place], weekly[weekly["condition"] == name], ahead[ahead["condition"] == name], name)
     for spare in flat[len(names) :]:
         spare.set_visible(False)
-    handles, labels = flat[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     states = weekly[weekly["condition"].isin(names)]["state"]
+    drawn = dict(zip(*reversed(flat[0].get_legend_handles_labels()), strict=True))
+    for state, label in ((WeekState.ABOVE, ABOVE_LABEL), (WeekState.SURGE, SURGE_LABEL)):
+        if not (states == state).any():
+            del drawn[label]
+    labels, handles = list(drawn), list(drawn.values())
+    drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     alt = (
         f"Weekly admissions of {len(names)} conditions over {weekly['week'].nunique()} weeks with the expected number, "
         f"the surge threshold and the forecast of the weeks ahead. {(states == WeekState.SURGE).sum()} weeks "
@@ -53,12 +57,12 @@ def _panel(ax: Axes, part: pd.DataFrame, ahead: pd.DataFrame, name: str) -> None
     ax.plot(weeks, part["observed"], color=ACCENT, linewidth=1.1, label="admissions")
     if len(ahead):
         low, high = ahead["lower_80"], ahead["upper_80"]
-        ax.fill_between(ahead["week"], low, high, color=ACCENT, alpha=0.3, linewidth=0, label="80 % interval ahead")
+        ax.fill_between(ahead["week"], low, high, color=ACCENT, alpha=0.3, linewidth=0, label="forecast, 80 % interval")
         ax.plot(ahead["week"], ahead["median"], color=ACCENT, linewidth=1.4, linestyle=":")
     above = part[part["state"] == WeekState.ABOVE]
     surge = part[part["state"] == WeekState.SURGE]
-    ax.plot(above["week"], above["observed"], "o", color=WARN, fillstyle="none", markersize=5, label="above threshold")
-    ax.plot(surge["week"], surge["observed"], "D", color=WARN, markersize=6, label="confirmed surge")
+    ax.plot(above["week"], above["observed"], "o", color=WARN, fillstyle="none", markersize=5, label=ABOVE_LABEL)
+    ax.plot(surge["week"], surge["observed"], "D", color=WARN, markersize=6, label=SURGE_LABEL)
     ax.set_title(name if len(name) <= 40 else name[:39] + "…", fontsize=10)
     ax.set_ylim(bottom=0)
     ax.set_ylabel("a week", fontsize=9)

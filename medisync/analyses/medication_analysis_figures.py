@@ -32,7 +32,8 @@ def shares(result: Result) -> Figure:
             marker="o", markersize=3, label="prescriptions, cumulative",
         )  # fmt: skip
         axes.set_ylim(0, 105)
-        for place, (height, name) in enumerate(zip(by_prescriptions, ranking["prescriptions_class"], strict=True)):
+        above = np.maximum(np.maximum(by_prescriptions, by_patients), even)
+        for place, (height, name) in enumerate(zip(above, ranking["prescriptions_class"], strict=True)):
             axes.annotate(
                 str(name), (place, height), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
             )

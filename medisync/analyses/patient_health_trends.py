@@ -303,12 +303,12 @@ def _headline(calendar: _Calendar, ranks: pd.DataFrame, changes: pd.DataFrame, p
         more = len(moving) - 3
         parts.append(f"{counted(more, 'other condition')} {'has' if more == 1 else 'have'} a trend")
     for column, reference in (
-        ("to_mean", f"the {params.baseline_weeks} weeks before"),
+        ("to_mean", f"the mean of the {params.baseline_weeks} weeks before"),
         ("to_last_year", "the same week last year"),
     ):
         out = changes[changes[f"p_adjusted_{column}"] <= params.alpha]
         parts += [
-            f"{row['condition']} {'above' if row[f'change_{column}_percent'] > 0 else 'below'} {reference} "
+            f"{row['condition']} lies {'above' if row[f'change_{column}_percent'] > 0 else 'below'} {reference} "
             f"({signed_percent(row[f'change_{column}_percent'] / 100)})"
             for _, row in out.head(3).iterrows()
         ]

@@ -72,7 +72,7 @@ def weekly(result: Result) -> Figure:
         axes.plot(days, own["trend"].astype(float), color=ACCENT, linewidth=2)
         verdict = str(verdicts[name]).removesuffix(" beyond chance")
         axes.set_title(f"{shortened(name, 30 - len(verdict))}: {verdict}", fontsize=9, loc="left")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * max(float(table[["cases", "trend"]].astype(float).max().max()), 1.0))
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(YearLocator() if weeks > 120 else MonthLocator(bymonth=(1, 4, 7, 10)))
         axes.xaxis.set_major_formatter(DateFormatter("%Y" if weeks > 120 else "%b\n%Y"))

@@ -296,7 +296,7 @@ def headline(forecast: Forecast, params: Params) -> str:
     return (
         f"Expect {figure} admissions in {ahead} ({first} {whole(table['lower_80'].iloc[0])} to "
         f"{whole(table['upper_80'].iloc[0])}); in {origins} past forecasts the error was "
-        f"{accuracy.skill_mean_percent[0]:.0f} % smaller than the mean's."
+        f"{accuracy.skill_mean_percent[0]:.0f} % smaller than by always expecting the mean."
     )
 
 

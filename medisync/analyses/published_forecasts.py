@@ -162,4 +162,5 @@ def published_figure(result: Result, noun: str) -> Figure:
         f"For each of {len(table)} {noun}s the forecast published last and the admissions that came: {inside} of them "
         "lay inside the 80 % interval."
     )
-    return as_figure(drawing, name="published", title="Published forecasts and what came", alt=alt, table="published")
+    title = f"Published forecasts and what came: {inside} of {len(table)} inside the 80 % interval"
+    return as_figure(drawing, name="published", title=title, alt=alt, table="published")

@@ -109,7 +109,7 @@ def test_an_outbreak_in_the_last_week_is_found_with_an_interval_around_the_truth
     changes = result.frame("changes").set_index("condition")
     assert changes.loc["a", "p_adjusted_to_mean"] < 0.05 < changes.loc["b", "p_adjusted_to_mean"]
     assert changes.loc["a", "change_to_mean_percent_low"] < 200 < changes.loc["a", "change_to_mean_percent_high"]
-    assert "a above the 8 weeks before" in result.headline
+    assert "a lies above the mean of the 8 weeks before" in result.headline
 
 
 def test_weeks_without_any_admission_are_gaps_where_there_are_always_many() -> None:

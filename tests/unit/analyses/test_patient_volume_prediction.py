@@ -65,7 +65,7 @@ def test_a_planted_season_is_found(frequency: str) -> None:
     result = run(seasonal_lake(), frequency=frequency, horizon=6)
     assert result.finding is Finding.SIGNAL
     assert result.metrics["skill_against_mean_percent"] > 20
-    assert "% smaller than the mean's" in result.headline
+    assert "% smaller than by always expecting the mean" in result.headline
     assert result.warnings == () or frequency == "monthly"
 
 
