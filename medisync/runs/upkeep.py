@@ -1,4 +1,8 @@
-"""Upkeep: keep the lake's files few and the folders small, and never touch what a kept run needs."""
+"""Upkeep: keep the lake's files few and the folders small, and never touch what a kept run needs.
+
+A run is kept while its folder is young or its result is served; of all others the folder goes, and the snapshots only
+they were pinned to. Records, results and notebook versions are never removed.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,12 @@ from typing import Any
 
 from medisync.lake import Lake
 from medisync.lake.lock import write_lock
+from medisync.runs.releasing import release_missing
+from medisync.runs.rounds import one_round
+from medisync.settings import Settings
+from medisync.upkeep.disk import disk_use, size_of
+from medisync.upkeep.leftovers import leftovers
+from medisync.upkeep.prefect_history import remove_old_flow_runs
 
 CLEANUP_AFTER = "1 day"
 """Files no snapshot refers to are deleted only when older: an open transaction's files look just like them."""
@@ -17,32 +27,77 @@ CLEANUP_AFTER = "1 day"
 
 @dataclass(frozen=True)
 class CleanUpReport:
-    """What clean-up did, or would do."""
+    """What clean-up did, or would do. ``flow_runs_removed`` is None while Prefect is away; bytes are those of files
+    removed, not counting the lake's, whose sizes before and after are told."""
 
     dry_run: bool
     reports_removed: int
     logs_removed: int
+    raw_files_removed: int
+    leftovers_removed: int
+    flow_runs_removed: int | None
     snapshots_expired: int
+    released_made_up: int
     files_before: int
     files_after: int
+    bytes_freed: int
+    disk: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def sentence(self) -> str:
         verb = "Would remove" if self.dry_run else "Removed"
+        flow_runs = "" if self.flow_runs_removed is None else f", {self.flow_runs_removed} flow runs"
         return (
-            f"{verb} {self.reports_removed} run folders, {self.logs_removed} logs and {self.snapshots_expired} "
-            f"snapshots no kept run is pinned to; the lake has {self.files_after} data files (before: "
+            f"{verb} {self.reports_removed} run folders, {self.logs_removed} logs, {self.raw_files_removed} raw files, "
+            f"{self.leftovers_removed} leftovers{flow_runs} and {self.snapshots_expired} snapshots no kept run is "
+            f"pinned to, {self.bytes_freed / 1e6:,.1f} MB; the lake has {self.files_after} data files (before: "
             f"{self.files_before})."
         )
 
 
 def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
-    """Remove old run folders and logs, expire snapshots, flush, merge and clean the lake's files."""
+    """Remove old run folders, logs, raw files, leftovers and flow runs, expire snapshots, flush, merge and clean the
+    lake's files; make released documents that are missing. Waits for the round in progress: its runs are not on record
+    yet. With ``dry_run`` nothing is changed."""
     settings = lake.settings
-    oldest = dt.datetime.now(dt.UTC) - dt.timedelta(days=settings.keep_runs_days)
-    old_runs = _older([*(settings.reports / "runs").glob("*")], oldest)
+    now = dt.datetime.now(dt.UTC)
+    oldest = now - dt.timedelta(days=settings.keep_runs_days)
+    with one_round(settings):
+        old_runs = _old_runs(lake, oldest)
+        old_logs = _older([*settings.logs.glob("*.log.*")], oldest)
+        old_files = _old_raw_files(settings, now)
+        litter = leftovers(settings)
+        expired = _unpinned_snapshots(lake, oldest, {folder.name for folder in old_runs})
+        before = _data_files(lake)
+        freed = sum(size_of(path) for path in (*old_runs, *old_logs, *old_files, *litter))
+        made_up: list[str] = []
+        if not dry_run:
+            for path in (*old_runs, *old_logs, *old_files, *litter):
+                _remove(path)
+            made_up = release_missing(lake)
+            _tidy_lake(lake, expired)
+        after = _data_files(lake)
+    flow_runs = remove_old_flow_runs(settings, now - dt.timedelta(days=settings.keep_flow_runs_days), dry_run=dry_run)
+    return CleanUpReport(
+        dry_run=dry_run,
+        reports_removed=len(old_runs),
+        logs_removed=len(old_logs),
+        raw_files_removed=len(old_files),
+        leftovers_removed=len(litter),
+        flow_runs_removed=flow_runs,
+        snapshots_expired=len(expired),
+        released_made_up=len(made_up),
+        files_before=before,
+        files_after=after,
+        bytes_freed=freed,
+        disk=disk_use(settings).as_json(),
+    )
+
+
+def _old_runs(lake: Lake, oldest: dt.datetime) -> list[Path]:
+    """Folders of runs that are neither young nor served."""
     served = {
         row["run_id"]
         for row in lake.query(
@@ -50,18 +105,24 @@ def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
             "GROUP BY analysis, parameters_hash"
         )
     }
-    old_runs = [folder for folder in old_runs if folder.name not in served]
-    old_logs = _older([*settings.logs.glob("*.log.*")], oldest)
-    removed = {folder.name for folder in old_runs}
-    expired = _unpinned_snapshots(lake, oldest, removed)
-    before = _data_files(lake)
-    if not dry_run:
-        for folder in old_runs:
-            shutil.rmtree(folder, ignore_errors=True)
-        for log in old_logs:
-            log.unlink(missing_ok=True)
-        _tidy_lake(lake, expired)
-    return CleanUpReport(dry_run, len(old_runs), len(old_logs), len(expired), before, _data_files(lake))
+    folders = _older([*(lake.settings.reports / "runs").glob("*")], oldest)
+    return [folder for folder in folders if folder.name not in served]
+
+
+def _old_raw_files(settings: Settings, now: dt.datetime) -> list[Path]:
+    """What was delivered, refused and quarantined long ago; nothing while no age is set."""
+    if not settings.keep_archive_days:
+        return []
+    folders = (settings.archive, settings.refused, settings.quarantine)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return _older(files, now - dt.timedelta(days=settings.keep_archive_days))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _older(paths: list[Path], oldest: dt.datetime) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,58 @@ def test_an_empty_lake_can_be_cleaned(lake: Lake) -> None:
     report = clean_up(lake)
     assert (report.reports_removed, report.logs_removed, report.snapshots_expired) == (0, 0, 0)
     assert "Removed 0 run folders" in report.sentence()
+
+
+def test_raw_files_go_only_when_an_age_is_set(lake: Lake, tmp_path: Path) -> None:
+    intake.ingest(lake, write_csv(tmp_path / "a.csv", admissions(10)))
+    old = lake.settings.archive / "default" / "old.csv"
+    old.parent.mkdir(exist_ok=True)
+    old.write_text("x" * 1000)
+    age(old)
+    assert clean_up(lake, dry_run=True).raw_files_removed == 0
+    limited = Lake(lake.settings.model_copy(update={"keep_archive_days": 30}))
+    would = clean_up(limited, dry_run=True)
+    assert (would.raw_files_removed, old.exists()) == (1, True)
+    assert would.bytes_freed >= 1000
+    did = clean_up(limited)
+    limited.close()
+    assert (did.raw_files_removed, old.exists()) == (1, False)
+    assert did.disk["parts"]["lake"] > 0
+
+
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+    dead, young, used = (tmp_path / "t" / f"medisync-kernel-{name}" for name in ("dead", "young", "used"))
+    for folder in (dead, young, used):
+        folder.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(used / "k-1"))
+        draft = lake.settings.reports / ".draft-abc"
+        draft.mkdir()
+        for path in (used / "k-1", used, dead, draft):
+            age(path)
+        assert clean_up(lake).leftovers_removed == 2
+    assert [path.exists() for path in (dead, young, used, draft)] == [False, True, True, False]
+
+
+def test_every_kept_run_reads_what_it_read_after_clean_up(lake: Lake, tmp_path: Path) -> None:
+    """Runs of all ages over changing data; whatever is left on disk can still be reproduced."""
+    seen = {}
+    for number in range(4):
+        intake.ingest(lake, write_csv(tmp_path / f"{number}.csv", admissions(10 + 3 * number)))
+        record = recorded(lake, f"r{number}", status="failed" if number == 3 else "completed")
+        with Snapshot(lake.settings, record.snapshot_id) as snapshot:
+            seen[record.run_id] = (record.snapshot_id, snapshot.query("FROM clinical.admissions ORDER BY ALL"))
+    for name in ("r1", "r2"):
+        os.utime(lake.settings.reports / "runs" / name)
+    age_snapshots(lake, lake.last_snapshot_id() or 0)
+    for _ in range(2):
+        clean_up(lake)
+    kept = sorted(path.name for path in (lake.settings.reports / "runs").iterdir())
+    assert kept == ["r1", "r2"]
+    for name in kept:
+        snapshot_id, rows = seen[name]
+        with Snapshot(lake.settings, snapshot_id) as snapshot:
+            assert snapshot.query("FROM clinical.admissions ORDER BY ALL").equals(rows)
