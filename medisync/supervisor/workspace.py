@@ -125,6 +125,7 @@ class Supervisor:
             f"{self._settings.prefect_api_url}/work_pools/",
             json={"name": WORK_POOL, "type": "process"},
             headers=prefect_auth.headers(self._settings),
+            timeout=30.0,  # the server has only just come up
         )
         if answer.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):  # conflict: it is there already
             raise ServiceFailedError(f"The work pool was not accepted ({answer.status_code}).")

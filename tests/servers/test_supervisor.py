@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
+import re
 import signal
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+from websockets import Subprotocol
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
+from medisync.access.permissions import Role
 from tests.support.admissions_csv import admissions, write_csv
+from tests.support.login import cookies
 from tests.support.running import (
     RunningWorkspace,
     child_environment,
@@ -46,6 +55,59 @@ def test_everything_listens_on_this_machine_only(running: RunningWorkspace) -> N
     ]
     assert listening
     assert set(listening) <= {"127.0.0.1", "::1"}
+
+
+def test_the_first_administrator_logs_in_with_what_was_printed(running: RunningWorkspace) -> None:
+    told = re.findall(r"First login: name (\S+), one-time password (\S+)", running.said())
+    assert len(told) == 1
+    ((name, password),) = told
+    answer = httpx.post(f"{running.settings.api_url}api/auth/token", json={"username": name, "password": password})
+    assert answer.json()["data"]["must_change_password"]
+    logged = [path for path in running.settings.logs.iterdir() if password in path.read_text(errors="replace")]
+    assert logged == []
+
+
+def test_prefect_asks_for_its_secret_and_its_door_for_an_administrator(running: RunningWorkspace) -> None:
+    settings = running.settings
+    assert httpx.post(f"{settings.prefect_api_url}/flows/filter").status_code == 401
+    door = f"{settings.api_url}prefect"
+    for role, status in [(Role.ANALYST, 403), (Role.ADMIN, 200)]:
+        assert httpx.get(f"{door}/ui-settings", cookies=cookies(settings, role)).status_code == status
+    known = cookies(settings, Role.ADMIN)
+    told = httpx.get(f"{door}/ui-settings", cookies=known).json()
+    assert (told["api_url"], told["auth"]) == (f"{door}/api", None)
+    page = httpx.get(f"{door}/v2/", cookies=known)
+    assert page.status_code == 200
+    assert "connect-src 'self' ws://127.0.0.1" in page.headers["Content-Security-Policy"]
+    script = re.search(r'src="(/prefect/v2/[^"]+\.js)"', page.text)
+    assert script is not None
+    loaded = httpx.get(settings.api_url.rstrip("/") + script[1], cookies=known, headers={"Accept-Encoding": "gzip"})
+    assert "javascript" in loaded.headers["Content-Type"]
+    assert len(loaded.text) > 1000
+    assert httpx.get(settings.api_url.rstrip("/") + script[1]).status_code == 401
+
+    site = settings.api_url.rstrip("/")
+    held = {"Cookie": "; ".join(f"{name}={value}" for name, value in known.items())}
+    address = f"{door.replace('http', 'ws')}/api/events/out"
+    options = {"subprotocols": [Subprotocol("prefect")], "proxy": None}
+    for headers, origin in [({}, site), (held, "http://evil.example")]:
+        with pytest.raises(InvalidStatus):
+            connect(address, additional_headers=headers, origin=origin, **options)
+    with connect(address, additional_headers=held, origin=site, **options) as events:
+        events.send(json.dumps({"type": "auth", "token": None}))
+        assert json.loads(events.recv(timeout=20))["type"] == "auth_success"
+        events.send(json.dumps({"type": "filter", "filter": {}}))
+        event = {
+            "id": str(uuid.uuid4()),
+            "occurred": dt.datetime.now(dt.UTC).isoformat(),
+            "event": "medisync.test",
+            "resource": {"prefect.resource.id": "medisync.test"},
+        }
+        posted = httpx.post(f"{door}/api/events", json=[event], cookies=known, headers={"Origin": site})
+        assert posted.status_code == 204
+        seen = [json.loads(events.recv(timeout=30))["event"]["event"]]
+        while seen[-1] != "medisync.test":
+            seen.append(json.loads(events.recv(timeout=30))["event"]["event"])
 
 
 def test_what_dies_is_started_again(running: RunningWorkspace) -> None:

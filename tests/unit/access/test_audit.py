@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from medisync.access import audit
-from medisync.access.errors import AuditBrokenError, LoginRefusedError, NotAuthenticatedError
+from medisync.access.errors import (
+    AuditBrokenError,
+    LastAdminError,
+    LoginRefusedError,
+    NotAuthenticatedError,
+    UserExistsError,
+)
 from medisync.access.permissions import Role
 from medisync.access.service import Access
+from medisync.cli.main import app
+from medisync.errors import UserError
 from medisync.ledger import open_ledger
 from medisync.ledger.access import audit_head, audit_log
 from medisync.settings import Settings
 from tests.support.login import PASSWORD
 from tests.support.processes import finish_all, start
-from tests.support.running import medisync
 
 
 @pytest.fixture
@@ -164,27 +171,47 @@ def test_long_and_strange_texts_are_kept_on_one_line(ledger: sa.Engine) -> None:
 
 
 def test_the_command_line_adds_users_rotates_keys_verifies_and_exports(workspace: Settings) -> None:
-    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = medisync(workspace, *arguments)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
+    def run(*arguments: str, fails: type[Exception] | None = None) -> str:
+        done = CliRunner().invoke(app, list(arguments))
+        if fails is None:
+            assert done.exit_code == 0, done.output
+        else:
+            assert isinstance(done.exception, fails)
+        return str(done.exception or done.output)
 
-    made = run("user", "add", "grace", "--role", "admin").stdout
-    password = re.search(r"One-time password: (\S+)", made)[1]  # type: ignore[index]
+    password = re.search(r"One-time password: (\S+)", run("user", "add", "grace", "--role", "admin"))[1]  # type: ignore[index]
     access = Access.open(workspace)
     login = access.log_in_browser("grace", password, where="x")
     assert (login.principal.role, login.principal.must_change_password) == (Role.ADMIN, True)
-    run("user", "disable", "grace", code=49)
+    run("user", "disable", "grace", fails=LastAdminError)
+    run("user", "add", "Grace", fails=UserExistsError)
+    run("user", "add", "ada", "--role", "boss", fails=UserError)
+    run("user", "add", "ada", "--role", "viewer")
+    run("user", "role", "ada", "clinician")
+    run("user", "disable", "ada")
+    (ada, _) = json.loads(run("user", "list", "--json"))
+    assert (ada["name"], ada["role"], ada["disabled"]) == ("ada", "clinician", True)
+    run("user", "enable", "ada")
+    run("user", "password", "ada")
     run("keys", "rotate")
-    head = re.search(r"Head: (\S+)", run("audit", "verify").stdout)[1]  # type: ignore[index]
-    assert head.startswith("3:")
+    assert len(json.loads(run("keys", "list", "--json"))) == 2
+    head = re.search(r"Head: (\S+)", run("audit", "verify"))[1]  # type: ignore[index]
     exported = workspace.data / "audit.jsonl"
     run("audit", "export", str(exported))
     rows = [json.loads(line) for line in exported.read_text(encoding="utf-8").splitlines()]
-    assert [row["what"] for row in rows] == ["user added: admin", "login", "signing key rotated"]
+    assert head.startswith(f"{len(rows)}:")
+    assert [(row["what"], row["on"]) for row in rows][:-1] == [
+        ("user added: admin", "grace"),
+        ("login", ""),
+        ("user added: viewer", "ada"),
+        ("role changed: clinician", "ada"),
+        ("user disabled", "ada"),
+        ("user enabled", "ada"),
+        ("password set", "ada"),
+    ]
+    assert rows[-1]["what"] == "signing key rotated"
     assert password not in exported.read_text(encoding="utf-8")
     with access.ledger.begin() as connection:
         connection.execute(sa.text("DELETE FROM audit_log WHERE number = 2"))
-    broken = run("audit", "verify", "--head", head, code=52)
-    assert "row 2 is missing" in broken.stderr
+    assert "row 2 is missing" in run("audit", "verify", "--head", head, fails=AuditBrokenError)
     access.ledger.dispose()
