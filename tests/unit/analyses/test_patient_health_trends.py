@@ -179,4 +179,4 @@ def test_the_lead_of_the_first_is_judged(last_week: dict[str, int], text: str) -
 def test_a_condition_never_seen_before_is_reported() -> None:
     cases = {f"2023-W{n:02d}": {"a": 30} for n in range(1, 40)}
     headline = _run(_admissions(cases | {"2023-W40": {"a": 30, "new": 25}}, day=6)).headline
-    assert "new above the 8 weeks before (from none)" in headline
+    assert "new lies above the mean of the 8 weeks before (from none)" in headline
