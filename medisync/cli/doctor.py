@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import duckdb
 import rich.console
 
 from medisync.errors import MediSyncError
@@ -18,8 +18,8 @@ from medisync.runs import registry
 from medisync.settings import Settings
 from medisync.supervisor.services import services
 from medisync.supervisor.workspace import require_free_port, running
-
-LEAST_FREE_BYTES = 1_000_000_000
+from medisync.upkeep import health
+from medisync.upkeep.disk import disk_use
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Look at Python, extensions, folders, lake, notebooks and services."""
+def examine(settings: Settings, *, mend: bool = False) -> list[Finding]:
+    """Look at Python, extensions, folders, lake, notebooks and services, and whether lake, ledger and files agree; with
+    ``mend`` what is safe to mend is mended."""
     looks: list[tuple[str, Callable[[Settings], str]]] = [
         ("Python", _python),
         ("DuckDB extensions", _extensions),
@@ -53,7 +54,19 @@ def examine(settings: Settings) -> list[Finding]:
             findings.append(Finding(what, False, str(error)))
         except OSError as error:
             findings.append(Finding(what, False, f"{type(error).__name__}: {error.strerror}"))
+    findings += _agreement(settings, mend=mend)
     return findings
+
+
+def _agreement(settings: Settings, *, mend: bool) -> list[Finding]:
+    """Lake, ledger and files against each other; a lake that cannot be opened was told already."""
+    lake = Lake(settings)
+    try:
+        return [Finding(look.what, look.is_well, look.sentence()) for look in health.examine(lake, mend=mend)]
+    except (MediSyncError, OSError, duckdb.Error) as error:
+        return [Finding("Agreement", False, f"Lake, ledger and files could not be compared ({type(error).__name__}).")]
+    finally:
+        lake.close()
 
 
 def show(findings: list[Finding]) -> None:
@@ -87,10 +100,10 @@ def _folders(settings: Settings) -> str:
 
 
 def _disk(settings: Settings) -> str:
-    free = shutil.disk_usage(settings.data).free
-    if free < LEAST_FREE_BYTES:
-        raise MediSyncError(f"Only {free / 1e9:.1f} GB are free.", hint="Free some space or run: medisync clean-up")
-    return f"{free / 1e9:.0f} GB free"
+    use = disk_use(settings)
+    if not use.is_enough:
+        raise MediSyncError(f"{use.sentence()}.", hint="Free some space or run: medisync clean-up")
+    return use.sentence()
 
 
 def _lake(settings: Settings) -> str:

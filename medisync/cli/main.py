@@ -23,6 +23,7 @@ from medisync.cli import (
     report,
     reproduce,
     run,
+    source,
     user,
     why,
 )
@@ -131,6 +132,7 @@ app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(audit.audit, name="audit")
 app.add_typer(keys.keys, name="keys")
+app.add_typer(source.app, name="source")
 app.command()(recalibrate.recalibrate)
 app.command()(reproduce.reproduce)
 app.command()(compare.compare)
@@ -142,11 +144,14 @@ app.command()(export_run.export_run)
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    mend: Annotated[bool, typer.Option("--mend", help="Mend what can be mended without losing anything.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Look whether everything is as it should be, and say what to do where it is not."""
     from medisync.cli import doctor as doctor_module
 
-    findings = doctor_module.examine(load_settings())
+    findings = doctor_module.examine(load_settings(), mend=mend)
     Console().data([finding.as_json() for finding in findings]) if as_json else doctor_module.show(findings)
     if any(not finding.is_well for finding in findings):
         raise typer.Exit(1)
