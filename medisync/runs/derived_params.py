@@ -36,7 +36,10 @@ def derived_model(analysis: str, source: str, *, without: str) -> type[AnalysisP
             continue
         default = ast.literal_eval(value)
         kind = _annotated(annotation) if annotation is not None else _type_of(default)
-        fields[name] = (kind, Field(default, description=notes.get(value.end_lineno or 0) or None))
+        fields[name] = (
+            kind,
+            Field(default, validate_default=True, description=notes.get(value.end_lineno or 0) or None),
+        )
     words = "".join(part.capitalize() for part in analysis.split("_"))
     model: type[AnalysisParams] = create_model(f"{words}Params", __base__=AnalysisParams, **fields)
     return model

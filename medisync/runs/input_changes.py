@@ -87,7 +87,7 @@ def admissions_by_delivery(
 ) -> list[tuple[str, int, int]]:
     """Delivery, admissions it added and admissions it changed among those admitted from ``first`` up to, not including,
     ``until``; the most first. Deleted ones cannot be told by their rows."""
-    old, new = (f"clinical.admissions AT (VERSION => {int(one)})" for one in (before, after))
+    old, new = (f"(SELECT * FROM clinical.admissions AT (VERSION => {int(one)}))" for one in (before, after))
     rows = lake.query(
         f"SELECT new.delivery_id, count(*) FILTER (old.admission_key IS NULL) AS added, "
         f"count(*) FILTER (old.admission_key IS NOT NULL) AS changed FROM {new} AS new "

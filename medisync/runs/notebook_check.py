@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medisync.errors import MediSyncError, UserError
+from medisync.fastlane import kernels
 from medisync.lake import Lake
 from medisync.runs import closure, identity, printed_keys, registry
 from medisync.runs.execution import NotebookFailedError, execute
@@ -144,6 +145,7 @@ def _behaviour(settings: Settings, notebook: AnalysisNotebook, folder: Path) -> 
                         folder / f"executed-{number}.ipynb",
                         budget_seconds=settings.notebook_seconds,
                         budget_mb=settings.notebook_memory_mb,
+                        fork_socket=kernels.socket_path(settings),
                         environment=environment(trial),
                     )
                 )

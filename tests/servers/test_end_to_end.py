@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.support.login import log_in
 from tests.support.pages import LIVE, Watched, chromium
 from tests.support.running import RunningWorkspace, wait_until
@@ -23,14 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.servers, pytest.mark.browser]
 
-SIX = {
-    "illness_prediction",
-    "illness_surge_prediction",
-    "medication_analysis",
-    "patient_demographics",
-    "patient_health_trends",
-    "patient_volume_prediction",
-}
+SHIPPED = {path.stem for path in (ROOT / "notebooks" / "analyses").glob("*.ipynb")}
 
 
 def drop(workspace: RunningWorkspace, file: Path, name: str | None = None) -> None:
@@ -67,11 +61,11 @@ def test_the_sample_dropped_into_the_inbox_changes_the_open_page(
         drop(workspace, sample)
 
         wait_until(lambda: "50,000" in text(page), seconds=120, what="the page shows the delivery")
-        wait_until(lambda: completed(workspace) == SIX, seconds=180, what="all six analyses are committed")
+        wait_until(lambda: completed(workspace) == SHIPPED, seconds=180, what="all analyses are committed")
         headlines = workspace.lake().query("SELECT headline FROM analytics.runs")
         for row in headlines:
             wait_until(lambda row=row: row["headline"] in text(page), seconds=5, what=row["headline"])
-        assert page.locator("main svg[role=img]").count() >= len(SIX)
+        assert page.locator("main svg[role=img]").count() >= len(SHIPPED)
         assert page.evaluate("window.neverReloaded"), "it changed in place"
         assert watched.elsewhere() == [], "no request left this machine"
         page.screenshot(path=tmp_path / "overview.png", full_page=True)
@@ -98,7 +92,7 @@ def test_prefect_shows_the_flow_run_with_artifacts_for_people(workspace: Running
     assert "55,500" in artifacts["delivery"]["data"]
     table = artifacts["analyses"]["data"]
     for name in ("headline", "seconds", "report"):
-        assert table.count(f'"{name}"') == len(SIX)
+        assert table.count(f'"{name}"') == len(SHIPPED)
 
 
 def test_every_run_left_a_report_and_its_notebook(workspace: RunningWorkspace) -> None:
@@ -188,7 +182,7 @@ def test_the_status_command_tells_people_and_programs(workspace: RunningWorkspac
     assert status["running"]
     assert all(service["well"] for service in status["services"].values())
     assert status["data"]["admissions"] == 50_001
-    assert {one["analysis"]: one["freshness"] for one in status["analyses"]} == dict.fromkeys(SIX, "current")
+    assert {one["analysis"]: one["freshness"] for one in status["analyses"]} == dict.fromkeys(SHIPPED, "current")
     shown = workspace.medisync("status").stdout
     assert "50,001 admissions" in shown
     doctor = workspace.medisync("doctor")

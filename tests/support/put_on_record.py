@@ -8,6 +8,7 @@ from typing import Any
 from medisync.analyses.contract import Finding, Result
 from medisync.lake import Lake
 from medisync.runs import identity
+from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from medisync.runs.planning import Plan
 from medisync.runs.publishing import publish
 from medisync.runs.record import RunRecord, RunStatus, new_run_id
@@ -33,7 +34,7 @@ def put_on_record(lake: Lake, chosen: Plan, result: Result | None = None, **chan
         "environment": identity.environment_record(),
         "packages": identity.packages_of(chosen.code),
         "settings": chosen.settings,
-        "fixed_environment": {},
+        "fixed_environment": FIXED_ENVIRONMENT,
         "trigger": "test",
         "requested_by": "test",
         "started_at": now,

@@ -1,0 +1,260 @@
+"""Can every number be made again, and does deciding stay quick: ``python -m bench.reproduce [--json]``.
+
+The sample: how long ``medisync run`` takes, from the start of its process, when nothing changed, and whether every
+analysis executed again gives identical numbers. A week of made-up deliveries, each a full extract with new, corrected
+and deleted admissions, a round after each and clean-up twice: 200 runs drawn at random are executed again. A lake of
+1,000 deliveries (a commit each) and 10,000 runs (ten a commit): deciding, listing, comparing, cleaning up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime as dt
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.report import Metric, main
+from medisync import intake
+from medisync.demo import write_demo_data
+from medisync.fastlane import kernels
+from medisync.intake.merging import DeliveryMode
+from medisync.lake import Lake
+from medisync.runs import planning, recall, story, upkeep
+from medisync.runs.compare import compare_runs
+from medisync.runs.published import published
+from medisync.runs.record import RunRecord
+from medisync.runs.reproduce import Reproduction, Verdict, reproduce
+from medisync.settings import Settings, environment, project_root
+
+REQUEST = story.Request(trigger="bench")
+DAYS, RERUNS = 7, int(os.environ.get("BENCH_RERUNS", "200"))
+DELIVERIES, RUNS, RUNS_A_COMMIT = 1_000, 10_000, 10
+READY_SECONDS = 60.0
+
+
+def measure() -> dict[str, Metric]:
+    """What the issue asks for, in one run."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        seconds, identical = _sample(folder / "sample")
+        week = _week(folder / "week")
+        slowest = _large(folder / "large")
+    return {
+        "nothing_changed_seconds": Metric(round(seconds, 3), "s", "<= 0.5"),
+        "identical_percent": Metric(identical, "%", "100"),
+        "week_identical_percent": Metric(week, "%", "100"),
+        "slowest_of_list_compare_cleanup_seconds": Metric(round(max(slowest.values()), 3), "s", "<= 2"),
+        **{f"{name}_seconds": Metric(round(value, 3), "s", "<= 2") for name, value in slowest.items()},
+    }
+
+
+def _settings(folder: Path) -> Settings:
+    folder.mkdir(parents=True)
+    values: dict[str, Any] = {"data": folder / "data", "reports": folder / "reports", "retries": 0}
+    settings = Settings(**values)
+    settings.make_folders()
+    os.environ.update(environment(settings))  # for the kernels
+    return settings
+
+
+def _sample(folder: Path) -> tuple[float, float]:
+    """Seconds of a round with nothing to do, and the percentage of analyses whose rerun is identical."""
+    settings = _settings(folder)
+    lake = Lake(settings)
+    intake.ingest(lake, project_root() / "data" / "sample" / "healthcare_dataset.csv.gz")
+    with _kernel_server(settings):
+        outcomes = story.run(lake, request=REQUEST)
+        made = _again(lake, [one.record.run_id for one in outcomes])
+    time.sleep(2.1)  # so that no source file counts as changed just now
+    recall.note(lake)
+    runs = lake.query("SELECT count(*) AS n FROM analytics.runs")[0]["n"]
+    took = [_seconds(lambda: _unchanged(settings, len(outcomes))) for _ in range(5)]
+    if lake.query("SELECT count(*) AS n FROM analytics.runs")[0]["n"] != runs:
+        raise RuntimeError("A kernel ran although nothing had changed.")
+    lake.close()
+    return median(took), _percent(made)
+
+
+def _unchanged(settings: Settings, analyses: int) -> None:
+    command = [sys.executable, "-m", "medisync.cli.main", "run", "--json"]
+    told = subprocess.run(
+        command, env={**os.environ, **environment(settings)}, capture_output=True, text=True, check=True
+    )
+    answers = [json.loads(line) for line in told.stdout.splitlines()]
+    if len(answers) != analyses or not all(one["skipped"] for one in answers):
+        raise RuntimeError("Something ran, or was not answered.")
+
+
+def _week(folder: Path) -> float:
+    """The percentage of ``RERUNS`` runs, drawn at random from a week's, whose rerun is identical."""
+    settings = _settings(folder)
+    lake = Lake(settings)
+    chance = random.Random(7)  # noqa: S311 - a simulation
+    write_demo_data(folder / "demo.csv", rows=6_000, years=3, truth_path=folder / "truth.json")
+    with (folder / "demo.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with _kernel_server(settings):
+        for day in range(DAYS):
+            intake.ingest(lake, _extract(folder / f"day-{day}.csv", rows, day, chance), mode=DeliveryMode.SNAPSHOT)
+            story.run(lake, request=REQUEST)
+            story.run(lake, ["patient_volume_prediction"], parameters={"horizon": 4 + day}, request=REQUEST)
+            if day in (2, 5):
+                upkeep.clean_up(lake)
+        known = [row["run_id"] for row in lake.query("SELECT run_id FROM analytics.runs WHERE status = 'completed'")]
+        made = _again(lake, chance.choices(sorted(known), k=RERUNS))
+    lake.close()
+    for one in made:
+        if one.verdict is not Verdict.IDENTICAL:
+            print(one.sentence(), file=sys.stderr)
+    return _percent(made)
+
+
+def _extract(path: Path, rows: list[dict[str, str]], day: int, chance: random.Random) -> Path:
+    """The admissions known on a day: more than the day before, some corrected for good, some gone for good."""
+    for row in chance.sample(rows[: len(rows) * 8 // 10], 40):
+        row["Medication"] = chance.choice(rows)["Medication"]
+        row["Test Results"] = chance.choice(("Normal", "Abnormal", "Inconclusive"))
+    for _ in range(20):
+        rows.pop(chance.randrange(len(rows) * 7 // 10))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows[: len(rows) * (80 + 3 * day) // 100])
+    return path
+
+
+def _large(folder: Path) -> dict[str, float]:
+    """Seconds of deciding, listing, comparing and cleaning up a large lake."""
+    settings = _settings(folder)
+    lake = Lake(settings)
+    write_demo_data(folder / "demo.csv", rows=20_000, years=3, truth_path=folder / "truth.json")
+    intake.ingest(lake, folder / "demo.csv")
+    template = planning.plan(lake)
+    with _kernel_server(settings):
+        [outcome] = story.run(lake, ["medication_analysis"], request=REQUEST)
+    document = lake.query("SELECT document FROM analytics.results WHERE audience = 'full'")[0]["document"]
+    for number in range(DELIVERIES):
+        _deliver_one(lake, number)
+    for start in range(0, RUNS, RUNS_A_COMMIT):
+        _record_some(lake, outcome.record, document, start)
+    first, last = "r-bench-00000", f"r-bench-{RUNS - 1:05d}"
+    return {
+        "decide": _seconds(lambda: _require(len(planning.plan(lake)) == len(template))),
+        "list": _seconds(lambda: _require(len(_listed(lake)) == 100 and len(published(lake)) == len(template))),
+        "compare": _seconds(lambda: _require(compare_runs(lake, first, last).kind == "runs")),
+        "clean_up": _seconds(lambda: _require(not upkeep.clean_up(lake).dry_run)),
+    }
+
+
+def _deliver_one(lake: Lake, number: int) -> None:
+    """One delivery that corrects one admission, as intake commits it."""
+    delivery = f"d-bench-{number:04d}"
+    with lake.transaction(f"delivery {delivery}", extra={"delivery_id": delivery}) as transaction:
+        transaction.execute(
+            "UPDATE lake.clinical.admissions SET test_result = ?, delivery_id = ? WHERE admission_key = "
+            "(SELECT min(admission_key) FROM lake.clinical.admissions)",
+            [f"Corrected {number}", delivery],
+        )
+        transaction.execute(
+            "UPDATE lake.clinical.table_versions SET version = version + 1 WHERE table_name = 'admissions'"
+        )
+        transaction.execute(
+            "INSERT INTO lake.clinical.deliveries (delivery_id, source, status, updated, finished_at) "
+            "VALUES (?, 'bench', 'loaded', 1, ?)",
+            [delivery, dt.datetime.now(dt.UTC).replace(tzinfo=None)],
+        )
+
+
+def _record_some(lake: Lake, template: RunRecord, document: str, start: int) -> None:
+    snapshot = lake.last_snapshot_id() or 0
+    with lake.transaction(f"runs from {start}") as transaction:
+        for number in range(start, start + RUNS_A_COMMIT):
+            at = template.finished_at + dt.timedelta(seconds=number)
+            versions = dict.fromkeys(template.inputs, number // 10)
+            record = template.model_copy(
+                update={
+                    "run_id": f"r-bench-{number:05d}",
+                    "run_key": f"key {number}",
+                    "snapshot_id": snapshot,
+                    "inputs": versions,
+                    "finished_at": at,
+                }
+            )
+            transaction.execute(
+                "INSERT INTO lake.analytics.runs SELECT * REPLACE (? AS run_id, ? AS run_key, ? AS snapshot_id, "
+                "?::TIMESTAMP AS finished_at, ?::JSON AS record) FROM lake.analytics.runs WHERE run_id = ?",
+                [
+                    record.run_id,
+                    record.run_key,
+                    snapshot,
+                    at.replace(tzinfo=None),
+                    record.model_dump_json(),
+                    template.run_id,
+                ],
+            )
+            if number in (0, RUNS - 1):
+                transaction.execute(
+                    "INSERT INTO lake.analytics.results VALUES (?, ?, 'full', ?)",
+                    [record.run_id, record.analysis, document],
+                )
+
+
+def _listed(lake: Lake) -> list[dict[str, object]]:
+    return lake.query("SELECT run_id, headline, record FROM analytics.runs ORDER BY finished_at DESC LIMIT 100")
+
+
+def _again(lake: Lake, run_ids: list[str]) -> list[Reproduction]:
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(lambda run_id: reproduce(lake, run_id), run_ids))
+
+
+def _percent(made: list[Reproduction]) -> float:
+    return round(100 * sum(one.verdict is Verdict.IDENTICAL for one in made) / len(made), 2)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def _require(is_so: bool) -> None:
+    if not is_so:
+        raise RuntimeError("The benchmark measures something else than it says.")
+
+
+@contextlib.contextmanager
+def _kernel_server(settings: Settings) -> Iterator[None]:
+    """The workspace's kernel server, so that kernels are forked."""
+    path = kernels.socket_path(settings)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medisync.fastlane.kernels", str(path)],
+        cwd=project_root(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while not path.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("The kernel server did not start.")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+if __name__ == "__main__":
+    main(measure)
