@@ -228,7 +228,8 @@ def _commit(
         f"delivery {work.delivery_id}", extra={"delivery_id": work.delivery_id, "version": __version__}, cursor=cursor
     ) as transaction:
         rekeying.confirm(transaction, work.keys)
-        report = merge(lake, transaction, work, source, mode)
+        birth_dates = births.store(lake.settings, work.source)
+        report = merge(lake, transaction, work, source, mode, birth_dates=birth_dates)
         next_versions(transaction, report.changed_tables, work.delivery_id, now())
         rejects.keep_faults(transaction, work.delivery_id)
         insert(transaction, report)
@@ -236,7 +237,13 @@ def _commit(
 
 
 def merge(
-    lake: Lake, transaction: duckdb.DuckDBPyConnection, work: Work, source: Source, mode: DeliveryMode
+    lake: Lake,
+    transaction: duckdb.DuckDBPyConnection,
+    work: Work,
+    source: Source,
+    mode: DeliveryMode,
+    *,
+    birth_dates: Path,
 ) -> DeliveryReport:
     """Merge what was staged, within ``transaction``, and say what it changed; of names alone nothing changes."""
     assert work.contents is not None  # noqa: S101 - only prepared work is merged
@@ -251,7 +258,7 @@ def merge(
             delivery_id=work.delivery_id,
             mode=source.mode if mode is DeliveryMode.AUTO else mode,
             full_extract_share=source.thresholds.full_extract_share or lake.settings.full_extract_share,
-            birth_dates=births.store(lake.settings, work.source),
+            birth_dates=birth_dates,
         )
         if merged.waiting:
             counts.notices[Notice.WAITING.value] = merged.waiting

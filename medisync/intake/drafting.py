@@ -9,12 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medisync.intake.formats import Table
+from medisync.errors import DeliveryRefusedError
+from medisync.intake.formats import Room, Table, tables_of
+from medisync.intake.layouts import recognise
 from medisync.intake.layouts.dates import NUMERIC, OFFSET
 from medisync.intake.layouts.values import COMMA_DECIMAL
+from medisync.intake.parts import parts_of
 from medisync.intake.reading import refused
 from medisync.intake.reasons import FileFault
+from medisync.intake.sources import Source
+
+if TYPE_CHECKING:
+    import duckdb
 
 CERTAIN_ENOUGH = 0.4
 """Guesses below this are not worth a line."""
@@ -99,6 +108,21 @@ class Guess:
     field: str
     confidence: float
     why: str
+
+
+def draft_of(connection: duckdb.DuckDBPyConnection, path: Path, source: Source, room: Room) -> str:
+    """The text of a first source file for the file, folder or archive ``path``; raises DeliveryRefusedError."""
+    if not path.exists():
+        raise refused(FileFault.DISAPPEARED, "There is no such file.")
+    tables, unread = tables_of(parts_of(path, room.folder / "unpacked"), source, connection, room)
+    if not tables:
+        raise unread[0][1]
+    try:
+        return draft(tables, recognise(tables, Source(name=source.name)).layout.name)
+    except DeliveryRefusedError as error:
+        if error.reason not in (FileFault.UNKNOWN_LAYOUT, FileFault.MISSING_COLUMN, FileFault.DUPLICATE_COLUMN):
+            raise
+    return draft([table for table in tables if table.resource is None], None)
 
 
 def guesses_of(table: Table) -> list[Guess]:

@@ -74,3 +74,13 @@ class DeliveryReport:
             f"was loaded: {self.rows_read:,} rows read, {counts}; {self.duplicates_exact:,} exact and "
             f"{self.duplicates_conflicting:,} conflicting duplicates, {self.quarantined:,} rows quarantined."
         )
+
+    def foretold(self) -> str:
+        """What would follow the file's name in the sentence, of a delivery that was only looked at."""
+        if self.status is DeliveryStatus.REFUSED:
+            return f"would be refused: {self.message} [{self.reason}]"
+        return (
+            f"is {self.layout} and would be loaded as {self.mode}: {self.rows_read:,} rows, "
+            f"{self.created:,} to create, {self.updated:,} to update, {self.deleted:,} to delete, "
+            f"{self.unchanged:,} unchanged; {self.quarantined:,} rows would be quarantined."
+        )
