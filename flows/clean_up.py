@@ -16,5 +16,7 @@ def clean_up(dry_run: bool = False) -> dict[str, Any]:
     """Tidy the workspace and say what was done; ``dry_run`` only says what would be."""
     report = remove_what_is_old(lake(), dry_run=dry_run)
     get_run_logger().info(report.sentence())
+    if not report.disk["is_enough"]:
+        get_run_logger().warning("The disk is nearly full; see: medisync status")
     create_markdown_artifact(key="clean-up", markdown=report.sentence(), description="What clean-up did")
     return report.as_json()

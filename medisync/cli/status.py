@@ -12,6 +12,7 @@ from medisync.lake import Lake
 from medisync.runs.published import data_state, published
 from medisync.settings import Settings
 from medisync.supervisor.workspace import running
+from medisync.upkeep.disk import DiskUse, disk_use
 
 SHOWN_DELIVERIES = 5
 
@@ -26,6 +27,7 @@ def workspace_status(settings: Settings) -> dict[str, Any]:
         "data": None,
         "deliveries": [],
         "analyses": [],
+        "disk": disk_use(settings).as_json(),
     }
     if not lake.exists:
         return status
@@ -67,6 +69,9 @@ def show(status: dict[str, Any]) -> None:
             console.print(f"{service['title']}: {word}{restarts} {service['address'] or ''}")
     else:
         console.print("The workspace is not running. Start it with: medisync up")
+    use = DiskUse(**{name: value for name, value in status["disk"].items() if name != "is_enough"})
+    if not use.is_enough:
+        console.print(f"The disk is nearly full: {use.sentence()}. Run: medisync clean-up")
     data = status["data"]
     if data is None or not data["admissions"]:
         console.print("There is no data yet. Drop a file into data/inbox/ or run: medisync ingest FILE")
