@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from medisync.errors import SettingsError
 from medisync.settings import Settings
 
 
@@ -48,6 +49,30 @@ def safe_next(settings: Settings, host: str, wanted: str | None) -> str:
     except ValueError:
         return "/"
     return wanted if f"{parts.scheme}://{parts.netloc}" in origins(settings, host) else "/"
+
+
+def require_usable(settings: Settings) -> None:
+    """Raises SettingsError for a public address that is none, and for addresses on several hosts: the login's cookie
+    belongs to one."""
+    hosts = set()
+    for name in ("public_url", "public_pages_url", "public_lab_url"):
+        given = getattr(settings, name)
+        try:
+            parts = urlsplit(given)
+            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.path in ("", "/")
+        except ValueError:
+            is_usable = False
+        if given and (not is_usable or parts.query or parts.fragment or parts.username):
+            raise SettingsError(
+                f"MEDISYNC_{name.upper()} is no address of a door.",
+                hint="It has the form https://host or https://host:port.",
+            )
+        if given:
+            hosts.add(parts.hostname)
+    if len(hosts) > 1:
+        raise SettingsError(
+            "The public addresses are on several hosts.", hint="One login needs one host; their ports may differ."
+        )
 
 
 def is_secure(settings: Settings) -> bool:

@@ -126,11 +126,11 @@ class PagesAuthorizer(Authorizer):
 
 def principal_of(handler: tornado.web.RequestHandler) -> Principal | None:
     """Whose session the request's cookie is; raises HTTPError 503 when the ledger cannot tell."""
-    gate = access()
-    cookie = handler.get_cookie(session_cookie(gate.settings))
-    if not cookie:
-        return None
     try:
+        gate = access()
+        cookie = handler.get_cookie(session_cookie(gate.settings))
+        if not cookie:
+            return None
         return gate.glance(None, cookie) or gate.principal(None, cookie)
     except NotAuthenticatedError:
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from medisync.access import audit, passwords
+from medisync.access import addresses, audit, passwords
 from medisync.access.accounts import Accounts, normal_name
 from medisync.access.attempts import Attempts
 from medisync.access.errors import LedgerAwayError, LoginRefusedError, NotAuthenticatedError
@@ -56,13 +56,14 @@ class Access:
         self.attempts = Attempts(ledger, clock)
         self.keys = SigningKeys(settings, clock)
         self.tokens = Tokens(self.keys, clock)
+        addresses.require_usable(settings)
         trust = configured_trust(settings)
         self.issuer = None if trust is None else ExternalIssuer(trust, clock)
         self._secret = private_key(settings, "browsers.key")
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock = utc_now) -> Access:
-        """Over the workspace's ledger; raises SettingsError (an incomplete issuer) or LedgerAwayError."""
+        """Over the workspace's ledger; raises SettingsError (issuer, public addresses) or LedgerAwayError."""
         try:
             ledger = open_ledger(settings)
         except (OSError, sa.exc.DBAPIError) as error:

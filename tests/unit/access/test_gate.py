@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from medisync.access import addresses, audit, gate
 from medisync.access.permissions import Permission, Role
 from medisync.access.service import Access
+from medisync.errors import SettingsError
 from medisync.settings import Settings
 from tests.support.door import Door, application, bearer
 from tests.support.login import PASSWORD
@@ -118,9 +119,25 @@ def test_a_login_leads_to_our_own_doors_only(wanted: str, led_to: str) -> None:
 
 
 def test_public_addresses_are_doors_too() -> None:
-    settings = Settings(public_url="https://m.example", public_pages_url="https://pages.m.example/")
-    assert addresses.safe_next(settings, "m.example", "https://pages.m.example/x") == "https://pages.m.example/x"
+    settings = Settings(public_url="https://m.example", public_pages_url="https://m.example:8866/")
+    addresses.require_usable(settings)
+    assert addresses.safe_next(settings, "m.example", "https://m.example:8866/x") == "https://m.example:8866/x"
     assert addresses.safe_next(settings, "m.example", "http://m.example:8866/x") == "/"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"public_url": "m.example"},
+        {"public_url": "https://m.example/medisync"},
+        {"public_url": "https://[m"},
+        {"public_lab_url": "javascript:alert(1)"},
+        {"public_url": "https://m.example", "public_pages_url": "https://pages.m.example"},  # the cookie is one host's
+    ],
+)
+def test_public_addresses_that_cannot_work_are_an_error(workspace: Settings, given: dict[str, str]) -> None:
+    with pytest.raises(SettingsError):
+        Access.open(workspace.model_copy(update=given))
 
 
 def test_a_login_needs_our_own_form(door: Door) -> None:
