@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 
 from medisync.analyses.contract import Finding, Result, Table
@@ -16,12 +17,14 @@ _opened: list[int] = []
 """The snapshots this process opened; what it publishes was made of the last one."""
 
 
-def open_snapshot(snapshot_id: int | None = None) -> Snapshot:
+def open_snapshot(snapshot_id: int | None = None, *, as_known_on: dt.datetime | None = None) -> Snapshot:
     """The workspace's lake as it was at ``snapshot_id``, read-only; the latest for None.
+
+    With ``as_known_on`` (UTC) its clinical tables hold what was known then, without later additions and corrections.
 
     Raises NoDataError when there is no data or no such snapshot.
     """
-    snapshot = Snapshot(load_settings(), snapshot_id)
+    snapshot = Snapshot(load_settings(), snapshot_id, as_known_on=as_known_on)
     _opened.append(snapshot.snapshot_id)
     return snapshot
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import threading
@@ -15,6 +16,7 @@ import duckdb
 from medisync.errors import NoDataError
 from medisync.lake import schema
 from medisync.lake.extensions import open_duckdb
+from medisync.lake.history import look_back
 from medisync.lake.lock import write_lock
 from medisync.settings import Settings
 
@@ -162,10 +164,14 @@ class Lake:
 class Snapshot:
     """The lake as it was at one snapshot, read-only. What a kernel works on.
 
-    ``query`` runs DuckDB SQL against the tables ``clinical.*`` and ``analytics.*`` of that moment.
+    ``query`` runs DuckDB SQL against the tables ``clinical.*`` and ``analytics.*`` of that moment. With ``as_known_on``
+    (UTC where it has no zone) patients, admissions, conditions and prescriptions are those known then, as later
+    deliveries had not yet added to them or corrected them.
     """
 
-    def __init__(self, settings: Settings, snapshot_id: int | None = None) -> None:
+    def __init__(
+        self, settings: Settings, snapshot_id: int | None = None, *, as_known_on: dt.datetime | None = None
+    ) -> None:
         catalog = Lake(settings).catalog
         if not catalog.exists():
             raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
@@ -182,6 +188,8 @@ class Snapshot:
                 snapshot_id = int(newest[0]) if newest else 0
             self._connection.execute(f"ATTACH {address} (SNAPSHOT_VERSION {int(snapshot_id)}, {options})")
             self._connection.execute("USE lake")
+            if as_known_on is not None:
+                look_back(self._connection, as_known_on)
         except duckdb.Error as error:
             self._connection.close()
             raise NoDataError(

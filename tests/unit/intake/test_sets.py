@@ -15,7 +15,7 @@ from medisync.intake import births, merging, staging
 from medisync.intake.feeds import Check, Feed, Kind
 from medisync.intake.merging import DeliveryMode, MergeCounts
 from medisync.intake.reasons import RowFault
-from medisync.lake import Lake
+from medisync.lake import Lake, Snapshot, history
 from medisync.settings import Settings
 
 Rows = list[tuple[str | None, ...]]
@@ -320,3 +320,57 @@ def test_values_out_of_a_column_s_range_are_quarantined(set_lake: Lake) -> None:
     assert (counts.quarantined, counts.faults) == (1, {"BAD_NUMBER": 1})
     assert cursor.execute("SELECT part, row_number FROM faults").fetchall() == [("admissions.csv", 2)]
     cursor.close()
+
+
+class TestHistory:
+    """Deliveries on the days after NOW: each is known from its own day."""
+
+    @staticmethod
+    def on(day: int) -> dt.datetime:
+        return NOW + dt.timedelta(days=day, hours=1)
+
+    def test_every_earlier_state_can_be_asked_for_after_its_snapshot_has_expired(
+        self, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        folder = tmp_path_factory.mktemp("history")
+        settings = Settings(data=folder / "data", reports=folder / "reports")
+        lake = Lake(settings)
+        desk = Desk(lake, "ward")
+        states = []
+        for part, mode in (
+            (SET, DeliveryMode.UPSERT),
+            (
+                [(Kind.ADMISSIONS, [("a1", "p1", "2020-05-30", "Mill"), ("a6", "p2", "2026-02-01")])],
+                DeliveryMode.UPSERT,
+            ),
+            ([(Kind.CONDITIONS, CONDITIONS[:1])], DeliveryMode.SNAPSHOT),
+            ([(Kind.PATIENTS, [("p1", "other", "1952-06-01")])], DeliveryMode.UPSERT),
+            ([(Kind.ADMISSIONS, ADMISSIONS[1:])], DeliveryMode.SNAPSHOT),
+        ):
+            desk.deliver(*part, mode=mode)
+            states.append({kind: desk.content()[kind] for kind in Kind})
+        cursor = lake.cursor()
+        cursor.execute("CALL ducklake_expire_snapshots('lake', older_than => now() + INTERVAL 1 DAY)")
+        cursor.close()
+        assert len({str(state) for state in states}) == len(states)
+        for day, state in enumerate(states, start=1):
+            with Snapshot(settings, as_known_on=self.on(day)) as snapshot:
+                for kind in Kind:
+                    assert len(snapshot.query(f"FROM clinical.{kind}")) == len(state[kind]), (day, kind)
+            for kind in Kind:
+                rows = lake.query(
+                    f"SELECT * EXCLUDE (source, delivery_id) FROM {history.as_known_on(kind.value, self.on(day))}"
+                )
+                assert sorted(rows, key=str) == state[kind], (day, kind)
+        with Snapshot(settings, as_known_on=self.on(0)) as snapshot:
+            assert [len(snapshot.query(f"FROM clinical.{kind}")) for kind in Kind] == [0, 0, 0, 0]
+            assert len(snapshot.query("FROM clinical.deliveries")) == 5
+        delays = lake.query(f"FROM {history.reporting_delay('year')}")
+        # Known on 2 and 3 March 2026; a1 counts with what was first said of it.
+        assert [(row["period"].year, row["delay_days"], row["admissions"]) for row in delays] == [
+            (2020, (dt.date(2026, 3, 2) - dt.date(2020, 6, 1)).days, 1),
+            (2020, (dt.date(2026, 3, 2) - dt.date(2020, 5, 31)).days, 1),
+            (2024, (dt.date(2026, 3, 2) - dt.date(2024, 2, 1)).days, 2),
+            (2026, 30, 1),
+        ]
+        lake.close()
