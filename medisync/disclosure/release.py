@@ -38,7 +38,8 @@ def release(result: Result, policy: Policy, earlier: Sequence[ReleasedCell] = ()
     cells = collect(result)
     _remember(cells, earlier, policy)
     _judge(cells, _contributions(result, cells), policy)
-    protect(cells.by_key.values(), policy.threshold)
+    if not _repeat(cells, earlier):
+        protect(cells.by_key.values(), policy.threshold)
     for key in cells.conflicts:
         cells.by_key[key].is_withheld = True
     return _Writer(result, policy, cells).document()
@@ -76,6 +77,21 @@ def _remember(cells: Cells, earlier: Sequence[ReleasedCell], policy: Policy) -> 
             cell.low, cell.high = max(1.0, cell.value - 1), cell.value + 1  # as it was, it must not follow exactly
             if cell.most is not None:
                 cell.high = min(cell.high, cell.most)
+
+
+def _repeat(cells: Cells, earlier: Sequence[ReleasedCell]) -> bool:
+    """When every count was shown or withheld before with this very value, the same is done again: nothing new is said,
+    and what was withheld was protected then."""
+    before = {(one.of, one.dimensions, one.value): one.is_shown for one in earlier}
+    here = [cell for cell in cells.by_key.values() if cell.is_here]
+    decided = {cell.key: before.get((*cell.key, cell.value)) for cell in here}
+    if any(cell.is_money or decided[cell.key] is None for cell in here):
+        return False
+    if any(decided[cell.key] and (cell.is_small or cell.is_held_back) for cell in here):
+        return False  # the policy is stricter now
+    for cell in here:
+        cell.is_withheld = not decided[cell.key]
+    return True
 
 
 def _judge(cells: Cells, contributions: dict[CellKey, tuple[float, float, float]], policy: Policy) -> None:

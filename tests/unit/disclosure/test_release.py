@@ -315,3 +315,12 @@ def test_an_empty_result_is_released() -> None:
     document = release(result, POLICY, [ReleasedCell(of="n", dimensions=(), value=3, is_shown=True)])
     assert document.tables == {}
     assert document.note.counts_shown == 0
+
+
+def test_a_stricter_policy_is_not_bound_by_what_was_shown() -> None:
+    result = grid([[7, 40], [30, 20]], margins=False)
+    before = release(result, Policy(threshold=5))
+    assert people(before) == [7, 40, 30, 20]
+    after = release(result, Policy(threshold=10), before.cells)
+    assert people(after)[0] != 7
+    assert after.note.counts_exposed_before == 1  # it was shown: withholding it now comes too late
