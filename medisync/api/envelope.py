@@ -153,19 +153,19 @@ async def _of_http(request: Request, error: Exception) -> Response:
 def allowed_methods(request: Request) -> list[str]:
     """The methods of all routes at this address."""
     found: set[str] = set()
-    for route in _leaves(request.app.routes):
+    for route in leaves(request.app.routes):
         match, _ = route.matches(request.scope)
         if match is not Match.NONE:
             found |= getattr(route, "methods", None) or set()
     return sorted(found)
 
 
-def _leaves(routes: Iterable[BaseRoute]) -> Iterable[BaseRoute]:
+def leaves(routes: Iterable[BaseRoute]) -> Iterable[BaseRoute]:
     """The routes themselves: FastAPI keeps included routers whole."""
     for route in routes:
         inner = getattr(getattr(route, "original_router", route), "routes", None)
         if inner:
-            yield from _leaves(inner)
+            yield from leaves(inner)
         else:
             yield route
 
