@@ -46,12 +46,17 @@ class SigningKey:
         return Ed25519PrivateKey.from_private_bytes(base64.b64decode(self.secret))
 
     @property
-    def public(self) -> Ed25519PublicKey:
-        return self.private.public_key()
-
-    @property
     def retired(self) -> dt.datetime | None:
         return None if self.retired_at is None else dt.datetime.fromisoformat(self.retired_at)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A key, ready to be used."""
+
+    key: SigningKey
+    private: Ed25519PrivateKey
+    public: Ed25519PublicKey
 
 
 class SigningKeys:
@@ -64,27 +69,25 @@ class SigningKeys:
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
         self._looked_at = float("-inf")
-        self._keys: dict[str, SigningKey] = {}
-        self._loaded: dict[str, tuple[Ed25519PrivateKey, Ed25519PublicKey]] = {}
+        self._held: dict[str, _Held] = {}  # replaced as a whole: other threads read it meanwhile
         self.version = 0
 
     def signing(self) -> tuple[str, Ed25519PrivateKey]:
         """The id and private half of the key that signs now."""
         self._look()
-        kid = next(key.kid for key in self._keys.values() if key.retired_at is None)
-        return kid, self._loaded[kid][0]
+        one = next(one for one in self._held.values() if one.key.retired_at is None)
+        return one.key.kid, one.private
 
     def verifying(self, kid: str) -> tuple[Ed25519PublicKey, dt.datetime | None] | None:
         """The public half of the key ``kid`` and until when it signed; None when there is no such key."""
         self._look()
-        if kid not in self._keys:
-            return None
-        return self._loaded[kid][1], self._keys[kid].retired
+        found = self._held.get(kid)
+        return None if found is None else (found.public, found.key.retired)
 
     def listed(self) -> list[SigningKey]:
         """All keys, the one that signs last."""
         self._look(now=True)
-        return list(self._keys.values())
+        return [one.key for one in self._held.values()]
 
     def rotate(self, *, at_once: bool = False) -> str:
         """Make a new key and sign with it; its id. The old ones verify what they signed until that expired, or, with
@@ -117,8 +120,7 @@ class SigningKeys:
             stamp = (status.st_ino, status.st_mtime_ns)
             if stamp != self._stamp:
                 keys = [SigningKey(**one) for one in json.loads(self._path.read_bytes())]
-                self._loaded = {key.kid: (key.private, key.public) for key in keys}
-                self._keys = {key.kid: key for key in keys}
+                self._held = {key.kid: _Held(key, key.private, key.private.public_key()) for key in keys}
                 self._stamp = stamp
                 self.version += 1
             self._looked_at = moment
