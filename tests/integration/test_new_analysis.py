@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from medisync import intake
 from medisync.errors import ParameterError
 from medisync.fastlane import kernels
 from medisync.lake import Lake
-from medisync.runs import derived_params, dropped, export, notebook_check, planning, records, registry, story
+from medisync.runs import by_hand, derived_params, dropped, export, notebook_check, planning, records, registry, story
 from medisync.runs.export import ExportError, export_run
 from medisync.runs.notebook_check import Check
 from medisync.runs.published import Freshness, published
@@ -159,22 +160,19 @@ def test_values_of_another_type_are_refused(line: str, given: object) -> None:
 
 @pytest.fixture(scope="module")
 def taken(begun: Lake, tmp_path_factory: pytest.TempPathFactory) -> list[dropped.TakenIn]:
-    """Papermill called by hand on the notebook, and on a copy with another cell; then a round takes in."""
+    """Papermill called by hand on the notebook; then a round takes the result in."""
     folder = tmp_path_factory.mktemp("by-hand")
-    original = begun.settings.analyses / "bed_use.ipynb"
-    other = folder / "bed_use.ipynb"
-    other.write_text(original.read_text().replace("count(*) AS admissions", "7 * count(*) AS admissions"))
-    for path, months in ((original, "7"), (other, "8")):
-        done = subprocess.run(
-            [
-                Path(sys.executable).with_name("papermill"), path, folder / f"out-{months}.ipynb",
-                "-p", "months", months, "-p", "least_admissions", "1", "--no-progress-bar",
-            ],
-            env={**os.environ, **environment(begun.settings)},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-    assert "Not recorded: what ran here are not the cells" in (folder / "out-8.ipynb").read_text()
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("papermill"),
+            begun.settings.analyses / "bed_use.ipynb", folder / "out.ipynb",
+            "-p", "months", "7", "-p", "least_admissions", "1", "--no-progress-bar",
+        ],
+        env={**os.environ, **environment(begun.settings)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert by_hand.RECORDED in (folder / "out.ipynb").read_text()
     [waiting] = dropped.folder(begun.settings).glob("*.json")
     assert waiting.stat().st_mode & 0o777 == 0o600
     assert waiting.parent.stat().st_mode & 0o777 == 0o700
@@ -192,12 +190,23 @@ def run_id(begun: Lake) -> str:
 
 
 class TestByHand:
+    def test_only_the_cells_of_the_workspace_s_notebook_count(self, begun: Lake) -> None:
+        [notebook] = registry.analyses(begun.settings)
+        own = list(notebook.cells)
+        assert by_hand._ran(notebook, own)
+        assert by_hand._ran(notebook, ["", own[0], "# Parameters\nmonths = 7\n", *own[1:]])
+        assert by_hand._ran(notebook, ["x = 1", *own])  # tried something first, then ran all
+        assert not by_hand._ran(notebook, [*own[:-1], "total = 0", own[-1]])
+        assert not by_hand._ran(notebook, [own[1], own[0], *own[2:]])
+        assert not by_hand._ran(notebook, [own[0].replace("24", "25"), *own[1:]])
+        assert not by_hand._ran(notebook, own[1:])
+
     def test_a_result_published_by_hand_is_recorded(self, begun: Lake, taken: list[dropped.TakenIn]) -> None:
         [one] = taken
         assert one.run_id is not None
         record, result = records.completed(begun, one.run_id)
-        assert (record.trigger, record.parameters["months"], record.requested_by) != ("papermill", 7, "unknown")
         assert (record.trigger, record.parameters["months"]) == ("papermill", 7)
+        assert record.requested_by == getpass.getuser()
         assert result.headline == record.headline
         assert len(begun.query("FROM analytics.runs WHERE run_id = ?", [one.run_id])) == 1
         [chosen] = planning.plan(begun, ["bed_use"], parameters=record.parameters)
