@@ -8,7 +8,7 @@ every withheld cell he asks for the smallest and the largest number that fits al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,16 @@ def seen(result: Result, document: ReleasedDocument) -> dict[CellKey, float | Wi
     return found
 
 
+def unchanged_and_shown(before: Result, after: Result, document: ReleasedDocument) -> dict[CellKey, float]:
+    """What the second release tells of the first: counts it shows that nobody was added to or taken from."""
+    old, shown = collect(before).by_key, seen(after, document)
+    return {
+        key: value
+        for key, value in shown.items()
+        if key in old and not isinstance(value, Withheld) and value == old[key].value
+    }
+
+
 def _row_places(result: Result, document: ReleasedDocument) -> dict[str, dict[int, int]]:
     """Where each row of the full table went: by its labels, which the released one shows."""
     places: dict[str, dict[int, int]] = {}
@@ -77,10 +87,14 @@ def _row_places(result: Result, document: ReleasedDocument) -> dict[str, dict[in
 
 
 def attack(
-    released: Sequence[tuple[Result, ReleasedDocument]], *, only_small: int | None = None, every: int = 1
+    released: Sequence[tuple[Result, ReleasedDocument]],
+    *,
+    only_small: int | None = None,
+    every: int = 1,
+    also_known: Mapping[CellKey, float] | None = None,
 ) -> list[Interval]:
     """What can be known of each withheld cell from all documents together; with ``only_small`` of those below it, of
-    which one in ``every`` is tried."""
+    which one in ``every`` is tried. ``also_known`` is what he learned elsewhere."""
     truth: dict[CellKey, float] = {}
     known: dict[CellKey, float | Withheld] = {}
     for result, document in released:
@@ -88,6 +102,7 @@ def attack(
         for key, value in seen(result, document).items():
             if key not in known or isinstance(known[key], Withheld):
                 known[key] = value
+    known |= {key: value for key, value in (also_known or {}).items() if key in truth}
     for key in truth:
         known.setdefault(key, Withheld(withheld=Reason.PROTECTED, text="not shown at all"))
     found = []

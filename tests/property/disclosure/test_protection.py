@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from medisync.disclosure.policy import Policy
 from medisync.disclosure.release import release
-from tests.support.disclosure_attack import attack
+from tests.support.disclosure_attack import attack, unchanged_and_shown
 from tests.unit.disclosure.test_release import grid
 
 POLICY = Policy()
@@ -56,6 +56,10 @@ def test_two_deliveries_together_give_no_small_count_away(first: np.ndarray, lat
         assert key not in shown_before or not 0 < abs(value - shown_before[key]) < POLICY.threshold
     for one in attack([(after_result, after)]):
         assert one.width >= 1, one
+    learned = unchanged_and_shown(before_result, after_result, after)
+    for one in attack([(before_result, before)], only_small=POLICY.threshold, also_known=learned):
+        assert one.low <= least_possible(first, one.key) + 1e-6, one
+        assert one.high >= POLICY.threshold - 1 - 1e-6, one
 
 
 def test_frugal_beside_withholding_rows_and_columns() -> None:

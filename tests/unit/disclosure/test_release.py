@@ -324,3 +324,18 @@ def test_a_stricter_policy_is_not_bound_by_what_was_shown() -> None:
     after = release(result, Policy(threshold=10), before.cells)
     assert people(after)[0] != 7
     assert after.note.counts_exposed_before == 1  # it was shown: withholding it now comes too late
+
+
+def test_the_attacker_is_no_straw_man() -> None:
+    """With the small cell alone withheld he finds it exactly; with one more in its row, still."""
+    result = grid([[3, 40, 50], [60, 20, 30], [70, 80, 90]])
+    document = release(result, POLICY)
+    for kept in ({0}, {0, 1}):
+        rows = tuple(
+            row if at in kept and isinstance(row[2], Withheld) else (*row[:2], full[2])
+            for at, (row, full) in enumerate(zip(document.tables["grid"].rows, result.tables["grid"].rows, strict=True))
+        )
+        table = document.tables["grid"].model_copy(update={"rows": rows})
+        naive = document.model_copy(update={"tables": {**document.tables, "grid": table}})
+        (found,) = attack([(result, naive)], only_small=10)
+        assert (found.low, found.high) == (3, 3)
