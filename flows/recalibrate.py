@@ -24,7 +24,7 @@ def recalibrate(frequencies: list[Frequency] | None = None, most_sites: int = ca
             lake(),
             frequencies=frequencies or calibration.FREQUENCIES,
             most_sites=most_sites,
-            calibration_id=str(flow_run.id),
+            calibration_id=str(flow_run.id) if flow_run.id else None,
             on_series=lambda one: logger.info(one.sentence()),
         )
     except NoDataError as nothing:

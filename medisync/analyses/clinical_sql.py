@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from medisync.stats.age_bands import OLDEST_YEARS, UNKNOWN, AgeBands
 
@@ -30,3 +31,8 @@ def within(column: str, from_day: dt.date | None, until_day: dt.date | None) -> 
     if until_day is not None:
         parts.append(f"{column} < DATE '{until_day.isoformat()}' + INTERVAL 1 DAY")
     return " AND ".join(parts) or "TRUE"
+
+
+def day_of(moment: Any) -> dt.date | None:
+    """The day of a timestamp that a query gave; None where it gave none (NaT, which is not equal to itself)."""
+    return None if moment is None or moment != moment else moment.date()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from medisync.analyses.age_band_starts import AgeBandStarts
-from medisync.analyses.clinical_sql import within
+from medisync.analyses.clinical_sql import day_of, within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
 from medisync.analyses.illness_prediction_meaning import disclosure
 from medisync.analyses.illness_prediction_sql import OTHER, counts_sql, repeats_sql
@@ -133,8 +133,8 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
         admissions=int(extent["admissions"]),
         patients=int(extent["patients"]),
         admissions_without_condition=int(extent["without_condition"]),
-        data_from=None if pd.isna(extent["first"]) else extent["first"].date(),
-        data_until=None if pd.isna(extent["last"]) else extent["last"].date(),
+        data_from=day_of(extent["first"]),
+        data_until=day_of(extent["last"]),
     )
 
 

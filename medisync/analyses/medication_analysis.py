@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from medisync.analyses.clinical_sql import known, within
+from medisync.analyses.clinical_sql import day_of, known, within
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
 from medisync.analyses.medication_analysis_meaning import DISCLOSURE
 from medisync.analyses.phrases import counted, listed, percent, probability, shortened
@@ -105,8 +105,8 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
         prescriptions_squares=float(overall["squares"]),
         patients=int(overall["patients"]),
         prescriptions_unknown=int(extent["unknown"]),
-        data_from=None if pd.isna(extent["first"]) else extent["first"].date(),
-        data_until=None if pd.isna(extent["last"]) else extent["last"].date(),
+        data_from=day_of(extent["first"]),
+        data_until=day_of(extent["last"]),
     )
 
 

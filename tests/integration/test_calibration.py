@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from medisync import intake
 from medisync.analyses import patient_volume_prediction as volume
+from medisync.cli.main import app
 from medisync.errors import NoDataError, ParameterError
 from medisync.lake import Lake, Snapshot
 from medisync.runs import calibration, story
@@ -106,3 +109,16 @@ def test_bad_input_writes_nothing(lake: Lake, filled: Lake) -> None:
     with pytest.raises(NoDataError):
         calibrate(lake, "c1")
     assert lake.query("SELECT * FROM clinical.table_versions") == []
+
+
+def test_the_command_line_calls_the_same_function(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDISYNC_DATA", str(filled.settings.data))
+    monkeypatch.setenv("MEDISYNC_REPORTS", str(filled.settings.reports))
+    monkeypatch.setattr("medisync.stats.sarima.MOST_MODELS", 4)
+    command = ["recalibrate", "--frequency", "monthly", "--sites", "0"]
+    said = CliRunner().invoke(app, [*command, "--json"])
+    assert said.exit_code == 0, said.output
+    [series] = json.loads(said.stdout)["series"]
+    assert (series["series"], series["frequency"], len(series["order"])) == ("all sites", "monthly", 6)
+    wrong = CliRunner().invoke(app, ["recalibrate", "--frequency", "hourly"])
+    assert isinstance(wrong.exception, ParameterError)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 
+import pandas as pd
 import pytest
 
-from medisync.analyses.clinical_sql import age_band, known, within
+from medisync.analyses.clinical_sql import age_band, day_of, known, within
 from medisync.stats.age_bands import AgeBands
 from tests.support.memory_lake import empty_lake
 
@@ -35,3 +36,9 @@ def test_both_days_of_a_period_are_included() -> None:
     )
     assert count["n"].tolist() == [2]
     assert within("day", None, None) == "TRUE"
+
+
+def test_the_day_of_a_moment_and_of_none() -> None:
+    assert day_of(pd.Timestamp("2024-05-07 13:00")) == dt.date(2024, 5, 7)
+    assert day_of(pd.NaT) is None
+    assert day_of(None) is None
