@@ -298,6 +298,12 @@ def _warnings(inputs: Inputs, panel: Panel, current: pd.DataFrame, params: Param
             f"{counted(number, 'series', 'series')} with less than {params.minimum_history_years} years of history "
             "were compared with seven weeks only, which knows no season."
         )
+    surging = watched.loc[watched["state"] == WeekState.SURGE, "condition"].drop_duplicates()
+    if len(surging):
+        warnings.append(
+            f"Forecasts of {listed(surging.tolist(), most=4)} rest on the usual past: they do not know how long the "
+            "present surge will last, and may be too low."
+        )
     unjudged = watched[watched["state"] == WeekState.NOT_JUDGED]
     if len(unjudged):
         names = listed([_name(row) for _, row in unjudged.iterrows()], most=4)

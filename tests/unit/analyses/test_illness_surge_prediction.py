@@ -241,3 +241,12 @@ def test_the_sample_is_forecast_no_better_than_its_mean() -> None:
     assert result.metrics["series_forecast_better_than_mean"] == 0
     assert result.metrics["forecast_method"] == "mean"
     assert result.metrics["published_forecasts_scored"] == 0
+
+
+def test_a_forecast_in_a_surge_says_what_it_does_not_know() -> None:
+    rng = np.random.default_rng(8)
+    counts = {(name, None): rng.poisson(20, 270) for name in "AB"}
+    counts["A", None][-1] = 70
+    told = [one for one in run(admissions(counts)).warnings if "present surge" in one]
+    assert len(told) == 1
+    assert told[0].startswith("Forecasts of A rest on")
