@@ -31,8 +31,8 @@ def transaction(ledger: sa.Engine) -> Iterator[sa.Connection]:
             yield connection
     except sa.exc.IntegrityError:
         raise
-    except sa.exc.DBAPIError as error:
-        kind = type(error.orig).__name__
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        kind = type(getattr(error, "orig", error)).__name__
         raise LedgerAwayError(
             f"The ledger cannot be read or written ({kind}).", hint="Nobody can be let in until it can; try again."
         ) from error
