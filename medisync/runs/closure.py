@@ -6,6 +6,7 @@ A change in one statistic then reruns only the analyses that use it. Modules loa
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,29 +64,39 @@ def source_files(code: str, folder: Path, *, analysis: str) -> list[Path]:
         every = [path for name in SCIENCE for path in (PACKAGE / name).rglob("*") if path.suffix in (".py", ".sql")]
         return sorted([*every, *folder.glob("*.py")])
     found: set[Path] = set()
+    known: set[str] = set()
     waiting = [*ALWAYS, f"medisync.analyses.{analysis}", *names]
     while waiting:
-        for path in _files_of(waiting.pop(), folder):
+        name = waiting.pop()
+        if name in known:
+            continue
+        known.add(name)
+        for path in _files_of(name, folder):
             if path not in found:
                 found.add(path)
                 waiting.extend(facts_of(path, _package_of(path, folder)).imports)
-    folders = {path.parent for path in found if path.is_relative_to(PACKAGE)}
+    folders = {path.parent for path in found if _is_ours(path)}
     return sorted(found | {sql for one in folders for sql in one.glob("*.sql")})
 
 
 def _beside(files: list[Path]) -> list[Path]:
-    return [file for file in files if not file.is_relative_to(PACKAGE)]
+    return [file for file in files if not _is_ours(file)]
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether it lies in the package. Said with texts: paths are slow, and this is asked thousands of times."""
+    return str(file).startswith(f"{PACKAGE}{os.sep}")
 
 
 def _label(file: Path, folder: Path) -> str:
-    if file.is_relative_to(PACKAGE):
-        return file.relative_to(PACKAGE.parent).as_posix()
-    return f"{BESIDE}{file.relative_to(folder).as_posix()}"
+    root, prefix = (PACKAGE.parent, "") if _is_ours(file) else (folder, BESIDE)
+    return prefix + str(file).removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
 
 
 def _package_of(file: Path, folder: Path) -> str:
-    root = PACKAGE.parent if file.is_relative_to(PACKAGE) else folder
-    return ".".join(file.relative_to(root).parent.parts)
+    root = PACKAGE.parent if _is_ours(file) else folder
+    inside = str(file).removeprefix(f"{root}{os.sep}")
+    return ".".join(inside.split(os.sep)[:-1])
 
 
 def _names_of(code: str) -> list[str] | None:
@@ -107,6 +118,10 @@ def _files_of(name: str, folder: Path) -> Iterator[Path]:
             return
         root = PACKAGE
     else:
+        if first in sys.stdlib_module_names or not (
+            os.path.isdir(os.path.join(folder, first)) or os.path.isfile(os.path.join(folder, f"{first}.py"))
+        ):
+            return
         root, parts = folder, [first, *parts]
     for depth in range(1, len(parts) + 1):
         stem = root.joinpath(*parts[:depth])
