@@ -10,13 +10,14 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medisync import __version__
 from medisync.errors import DeliveryRefusedError, MediSyncError, UserError
-from medisync.intake import arrival, births, labels, merging, parts, references, rejects, rekeying, staging
+from medisync.intake import arrival, births, labels, merging, parts, quality, references, rejects, rekeying, staging
 from medisync.intake.contents import Contents, contents_of
 from medisync.intake.formats import Room
 from medisync.intake.merging import DeliveryMode
@@ -81,10 +82,22 @@ def deliver(lake: Lake, delivery_id: str, *, mode: DeliveryMode = DeliveryMode.A
 
 
 def _deliver(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
-    report = recorded(lake, delivery_id) or _load(lake, delivery_id, mode)
+    report = recorded(lake, delivery_id)
+    if report is None:
+        report = _load(lake, delivery_id, mode)
+        write_page(lake, report)
     because = report.outcome() if report.status is DeliveryStatus.REFUSED else None
     arrival.put_away(lake.settings, delivery_id, refused_because=because)
     return report
+
+
+def write_page(lake: Lake, report: DeliveryReport) -> None:
+    """The page of the quality. It can be written again at any time, so that a full disk fails no delivery."""
+    from medisync.reports.quality import write_quality_page
+
+    if report.status is not DeliveryStatus.REPEAT:
+        with suppress(OSError):
+            write_quality_page(lake, report.delivery_id)
 
 
 @dataclass
@@ -102,6 +115,7 @@ class Work:
     staged: staging.Staged | None = None
     keys: bytes = b""  # of the pseudonyms it was staged with
     counts: staging.StagingCounts | None = None
+    measures: list[quality.Measure] = field(default_factory=list)
 
 
 def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
@@ -124,7 +138,7 @@ def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
         foreseen(prepare, lake, cursor, work, described, pieces)
         report = _commit(lake, cursor, work, described, mode)
     except DeliveryRefusedError as error:
-        return record(lake, refusal(work, error), cursor)
+        return record(lake, refusal(work, error), cursor, work.measures)
     except rekeying.KeyRotatedError:
         return _load(lake, delivery_id, mode)
     finally:
@@ -187,12 +201,21 @@ def prepare(
         raise refused(FileFault.NO_ROWS, "It has a header and no rows.")
     if checked.quarantined:
         rejects.write_quarantine(cursor, contents.feeds, settings.quarantine / f"{work.delivery_id}.csv")
+    if error := quality.ages_in_other_units(checked):
+        raise error
     _refuse_too_many_faults(lake, cursor, work, source, checked)
     if contents.feeds:
         work.staged = staging.stage(cursor, contents.feeds)
         work.counts = staging.count(cursor, contents.feeds, checked)
     for notice, number in contents.notices().items():
         work.counts.notices[notice] = work.counts.notices.get(notice, 0) + number
+    if not contents.feeds:
+        return
+    work.measures, error = quality.judge(
+        lake, cursor, contents.feeds, work.counts, source, contents.layout.name, work.received_at
+    )
+    if error:
+        raise error
 
 
 def _refuse_too_many_faults(
@@ -232,6 +255,7 @@ def _commit(
         report = merge(lake, transaction, work, source, mode, birth_dates=birth_dates)
         next_versions(transaction, report.changed_tables, work.delivery_id, now())
         rejects.keep_faults(transaction, work.delivery_id)
+        quality.keep(transaction, work.delivery_id, work.measures)
         insert(transaction, report)
     return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
 from medisync.intake import rejects
+from medisync.intake.quality import Measure, keep
 from medisync.intake.report import DeliveryReport, DeliveryStatus
 from medisync.lake import Lake
 
@@ -75,7 +77,12 @@ def label_of(lake: Lake, delivery_id: str) -> str | None:
     return rows[0]["file_label"] if rows else None
 
 
-def record(lake: Lake, report: DeliveryReport, cursor: duckdb.DuckDBPyConnection | None = None) -> DeliveryReport:
+def record(
+    lake: Lake,
+    report: DeliveryReport,
+    cursor: duckdb.DuckDBPyConnection | None = None,
+    measures: Sequence[Measure] = (),
+) -> DeliveryReport:
     """Record a delivery that changed nothing, in a transaction of its own.
 
     The row faults that ``cursor`` has found stand in the quarantine, too, whatever refused the file.
@@ -85,6 +92,7 @@ def record(lake: Lake, report: DeliveryReport, cursor: duckdb.DuckDBPyConnection
     ) as transaction:
         if cursor is not None:
             rejects.keep_faults(transaction, report.delivery_id)
+        keep(transaction, report.delivery_id, measures)
         insert(transaction, report)
     return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
 

@@ -112,6 +112,10 @@ class Thresholds(_Part):
     quarantine_share: float | None = Field(default=None, ge=0, le=1)
     full_extract_share: float | None = Field(default=None, gt=0, le=1)
     volume_share: float | None = Field(default=None, ge=0, le=1)
+    volume: Literal["tell", "refuse", "off"] = "tell"
+    units: Literal["tell", "refuse", "off"] = "tell"
+    missing_rise: float | None = Field(default=None, gt=0, le=1)
+    duplicate_share: float | None = Field(default=None, ge=0, le=1)
     longest_stay_days: int | None = Field(default=None, ge=1)
     oldest_age_years: int | None = Field(default=None, ge=1, le=150)
 

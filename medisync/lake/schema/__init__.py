@@ -13,8 +13,12 @@ from medisync.errors import LakeVersionError
 INLINED_ROWS = 500
 """Commits of fewer rows stay in the catalog until clean-up flushes them. Patient tables never do: see BOOKKEEPING."""
 
-BOOKKEEPING = ("deliveries", "table_versions", "quarantine", "quality", "key_generations")
+BOOKKEEPING = ("table_versions", "quality", "key_generations")
 """Tables of the schema clinical that hold no patient's values."""
+
+WIDENED = ("deliveries", "quarantine")
+"""Bookkeeping that later steps gave more columns. DuckLake 1.0 reads added columns of inlined rows as NULL, whatever
+was written, so their rows go to files at once."""
 
 
 def steps() -> list[tuple[int, str]]:
@@ -69,5 +73,9 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
             "schema => 'analytics'",
             *(f"schema => 'clinical', table_name => '{name}'" for name in BOOKKEEPING),
         )
+        for name in WIDENED:
+            connection.execute(
+                f"CALL lake.set_option('data_inlining_row_limit', 0, schema => 'clinical', table_name => '{name}')"
+            )
         for scope in inlined:
             connection.execute(f"CALL lake.set_option('data_inlining_row_limit', {INLINED_ROWS}, {scope})")

@@ -1,0 +1,245 @@
+"""How good a delivery is: what is measured of it, and what of that is unusual for its source.
+
+Measured are values in the lake's own columns, after the checks of rows; no patient's value is among the measures. They
+are kept as typed rows in ``clinical.quality``, which is the history that the next delivery is compared with.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from medisync.errors import DeliveryRefusedError
+from medisync.intake.feeds import Feed, Kind
+from medisync.intake.history import MOST_DELIVERIES, expected_number, expected_share, scale_shift
+from medisync.intake.reasons import LONGEST_STAY_DAYS, FileFault, Notice, RowFault
+from medisync.intake.sources import Source, Thresholds
+from medisync.intake.staging import StagingCounts
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from medisync.lake import Lake
+
+AMOUNT_FACTORS, AMOUNT_TOLERANCE = (100.0, 1000.0, 0.01, 0.001), 1.5
+AGE_FACTORS, AGE_TOLERANCE = (12.0, 365.25), 1.2
+FEWEST_VALUES = 30
+"""A median of fewer values says nothing about units."""
+
+SAMPLED_ROWS = 200_000
+"""Medians are taken of about so many rows, evenly apart."""
+
+DUPLICATE_SHARE, MISSING_RISE = 0.25, 0.10
+UNITS = {"age_years": (AGE_FACTORS, AGE_TOLERANCE), "billing_amount": (AMOUNT_FACTORS, AMOUNT_TOLERANCE)}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number about a delivery. ``column`` is table.column, or None for the whole; ``reason`` what is wrong."""
+
+    measure: str
+    value: float
+    column: str | None = None
+    expected: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    reason: str | None = None
+
+
+Past = Mapping[tuple[str, str | None], Sequence[tuple[dt.datetime, float]]]
+"""(measure, column) -> (time, value) of the source's earlier deliveries, oldest first."""
+
+
+def judge(
+    lake: Lake,
+    cursor: duckdb.DuckDBPyConnection,
+    feeds: Sequence[Feed],
+    counts: StagingCounts,
+    source: Source,
+    layout: str,
+    received_at: dt.datetime,
+) -> tuple[list[Measure], DeliveryRefusedError | None]:
+    """Measure a staged delivery, compare it with its source's past, and add what is unusual to its notices; with the
+    error that refuses it, if its source wants that."""
+    thresholds = source.thresholds
+    found = measured(cursor, feeds, counts, received_at)
+    measures = judged(found, past(lake, source.name, layout), received_at, thresholds)
+    counts.notices.update(notices(measures))
+    if number := _long_stays(cursor, feeds, thresholds.longest_stay_days or LONGEST_STAY_DAYS):
+        counts.notices[Notice.LONG_STAY.value] = number
+    return measures, refusal(measures, thresholds)
+
+
+def measured(
+    cursor: duckdb.DuckDBPyConnection, feeds: Sequence[Feed], counts: StagingCounts, received_at: dt.datetime
+) -> list[Measure]:
+    """What is measured of a checked and staged delivery; ``keyed_<number>`` are the tables of its feeds."""
+    rows = max(counts.rows_read, 1)
+    repeats = counts.duplicates_exact + counts.duplicates_conflicting
+    found = [
+        Measure("rows", counts.rows_read),
+        Measure("quarantined_share", counts.quarantined / rows),
+        Measure("duplicate_share", repeats / rows),
+        *(Measure("faults", number, reason=reason) for reason, number in sorted(counts.faults.items())),
+    ]
+    if counts.admitted_until is not None:
+        found.append(Measure("days_since_last_admission", (received_at.date() - counts.admitted_until).days))
+    total: dict[str, int] = {}
+    filled: dict[str, int] = {}
+    for number, feed in enumerate(feeds):
+        columns = [(kind, name) for kind, names in feed.values.items() for name in names]
+        counted = ", ".join(f"count({kind}_{name})" for kind, name in columns)
+        row = cursor.execute(
+            f"SELECT count(*){', ' if counted else ''}{counted} FROM keyed_{number} WHERE faults IS NULL"
+        ).fetchone()
+        for (kind, name), good in zip(columns, (row or (0,))[1:], strict=True):
+            column = f"{kind}.{name}"
+            total[column] = total.get(column, 0) + (row or (0,))[0]
+            filled[column] = filled.get(column, 0) + good
+        found += _medians(cursor, number, feed, (row or (0,))[0])
+    found += [Measure("missing_share", 1 - filled[column] / total[column], column) for column in total if total[column]]
+    return found
+
+
+def _medians(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, rows: int) -> list[Measure]:
+    columns = [name for name in UNITS if name in feed.values.get(Kind.ADMISSIONS, {})]
+    if not columns:
+        return []
+    wanted = ", ".join(f"median(abs(admissions_{name}::DOUBLE)), count(admissions_{name})" for name in columns)
+    step = max(1, rows // SAMPLED_ROWS)
+    row = cursor.execute(f"SELECT {wanted} FROM keyed_{number} WHERE faults IS NULL AND rowid % {step} = 0").fetchone()
+    assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+    pairs = zip(columns, row[::2], row[1::2], strict=True)
+    return [Measure("median", value, f"admissions.{name}") for name, value, n in pairs if n >= FEWEST_VALUES]
+
+
+def _long_stays(cursor: duckdb.DuckDBPyConnection, feeds: Sequence[Feed], days: int) -> int:
+    """Good rows whose stay is longer than ``days``."""
+    number = 0
+    for place, feed in enumerate(feeds):
+        if {"admitted_at", "discharged_at"} <= set(feed.values.get(Kind.ADMISSIONS, {})):
+            row = cursor.execute(
+                f"SELECT count(*) FROM keyed_{place} WHERE faults IS NULL "
+                f"AND admissions_discharged_at - admissions_admitted_at > INTERVAL {days} DAY"
+            ).fetchone()
+            number += int(row[0]) if row else 0
+    return number
+
+
+def past(lake: Lake, source: str, layout: str | None) -> Past:
+    """The measures of the source's loaded deliveries of the same layout; those that took rows again left out."""
+    rows = lake.query(
+        "SELECT measure, column_name, received_at, value FROM clinical.quality JOIN (FROM clinical.deliveries "
+        "WHERE source = ? AND layout IS NOT DISTINCT FROM ? AND status = 'loaded' AND requeue_of IS NULL "
+        f"ORDER BY received_at DESC LIMIT {MOST_DELIVERIES * 7}) AS deliveries USING (delivery_id) "
+        "WHERE measure <> 'faults' ORDER BY received_at",
+        [source, layout],
+    )
+    found: dict[tuple[str, str | None], list[tuple[dt.datetime, float]]] = {}
+    for row in rows:
+        found.setdefault((row["measure"], row["column_name"]), []).append((row["received_at"], row["value"]))
+    return found
+
+
+def judged(measures: Iterable[Measure], known: Past, now: dt.datetime, thresholds: Thresholds) -> list[Measure]:
+    """``measures`` with what the source's past lets expect, and the reason where one is unusual."""
+    result = []
+    for one in measures:
+        before = known.get((one.measure, one.column), ())
+        values = [value for _, value in before]
+        if one.measure == "rows" and thresholds.volume != "off":
+            usual = expected_number(before, now, lowest_share=thresholds.volume_share)
+            if usual is not None:
+                is_odd = usual.is_unusual(one.value)
+                one = replace(one, expected=usual.usual, lowest=usual.lowest, highest=usual.highest)
+                one = replace(one, reason=Notice.VOLUME_UNUSUAL.value) if is_odd else one
+        elif one.measure == "missing_share":
+            usual = expected_share(values, least_rise=_or(thresholds.missing_rise, MISSING_RISE))
+            if usual is not None:
+                one = replace(one, expected=usual.usual, lowest=usual.lowest, highest=usual.highest)
+            if one.value == 1 and (usual is None or usual.is_unusual(1)):
+                one = replace(one, reason=Notice.EMPTY_COLUMN.value)
+            elif usual is not None and usual.is_unusual(one.value):
+                one = replace(one, reason=Notice.MORE_MISSING.value)
+        elif one.measure == "median" and one.column is not None:
+            name = one.column.partition(".")[2]
+            factors, tolerance = UNITS[name]
+            if scale_shift(one.value, values, factors, tolerance=tolerance) is not None:
+                reason = FileFault.AGE_UNITS if name == "age_years" else FileFault.AMOUNT_UNITS
+                if name == "age_years" or thresholds.units != "off":
+                    one = replace(one, reason=reason.value)
+        elif one.measure == "duplicate_share" and one.value > _or(thresholds.duplicate_share, DUPLICATE_SHARE):
+            one = replace(one, reason=Notice.MANY_DUPLICATES.value)
+        result.append(one)
+    return result
+
+
+def refusal(measures: Iterable[Measure], thresholds: Thresholds) -> DeliveryRefusedError | None:
+    """The error for a delivery whose measures refuse it whole."""
+    for one in measures:
+        if one.reason == FileFault.AGE_UNITS.value:
+            return _refused(one, "Its ages are not in years, as the source's were until now.", "Export ages in years.")
+        if one.reason == FileFault.AMOUNT_UNITS.value and thresholds.units == "refuse":
+            return _refused(one, "Its amounts are in another unit than the source's until now.", "Compare one bill.")
+        if one.reason == FileFault.VOLUME_UNUSUAL.value and one.measure == "rows" and thresholds.volume == "refuse":
+            return _refused(
+                one,
+                f"It has {one.value:,.0f} rows; the source usually sends {one.expected or 0:,.0f}.",
+                "Is the file complete?",
+            )
+    return None
+
+
+def ages_in_other_units(counts: StagingCounts) -> DeliveryRefusedError | None:
+    """The error for a delivery of which half the ages are above what people live."""
+    if counts.faults.get(RowFault.IMPLAUSIBLE_AGE.value, 0) * 2 >= max(counts.rows_read, FEWEST_VALUES):
+        return DeliveryRefusedError(
+            "Half of its ages or more are above what people live: they are months or days.",
+            reason=FileFault.AGE_UNITS.value,
+            hint="Export ages in years.",
+        )
+    return None
+
+
+def notices(measures: Iterable[Measure]) -> dict[str, int]:
+    """How many measures are unusual, by reason; faults of rows are counted elsewhere."""
+    told: dict[str, int] = {}
+    for one in measures:
+        if one.reason is not None and one.measure != "faults":
+            told[one.reason] = told.get(one.reason, 0) + 1
+    return told
+
+
+def keep(transaction: duckdb.DuckDBPyConnection, delivery_id: str, measures: Sequence[Measure]) -> None:
+    """The measures as rows of the lake."""
+    if not measures:
+        return
+    marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * len(measures))
+    transaction.execute(
+        "INSERT INTO lake.clinical.quality "
+        f"(delivery_id, column_name, measure, value, expected, lowest, highest, reason) VALUES {marks}",
+        [
+            value
+            for one in measures
+            for value in (
+                delivery_id,
+                one.column,
+                one.measure,
+                float(one.value),
+                one.expected,
+                one.lowest,
+                one.highest,
+                one.reason,
+            )
+        ],
+    )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _refused(one: Measure, message: str, hint: str) -> DeliveryRefusedError:
+    return DeliveryRefusedError(message, reason=one.reason or "", column=one.column, hint=hint)
