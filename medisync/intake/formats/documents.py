@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from json import JSONDecodeError
 from json.decoder import JSONDecoder
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from medisync.intake.parts import Part
 from medisync.intake.reading import is_gzip, open_stream, refused
@@ -49,11 +49,12 @@ def _write(parts: Sequence[Part], target: Path, aliases: dict[str, str], *, is_f
 def _resources(part: Part, aliases: dict[str, str], *, is_first: bool) -> Iterator[Any]:
     label = part.label or "It"
     try:
-        for entry in _entries(_Text(part.path)):
-            resource = _resource(entry, aliases, is_first=is_first)
-            if aliases and not is_first:
-                _follow(resource, aliases)
-            yield resource
+        with open_stream(part.path, is_gzip(part.path)) as stream:
+            for entry in _entries(_Text(stream)):
+                resource = _resource(entry, aliases, is_first=is_first)
+                if aliases and not is_first:
+                    _follow(resource, aliases)
+                yield resource
     except UnicodeDecodeError:
         raise refused(FileFault.NOT_UTF8, f"{label} is not UTF-8 text.", hint="FHIR demands UTF-8.") from None
     except RecursionError:
@@ -97,8 +98,8 @@ def _follow(resource: Any, aliases: dict[str, str]) -> None:
 class _Text:
     """The document's text from a position on; what was passed is forgotten."""
 
-    def __init__(self, path: Path) -> None:
-        self._stream = open_stream(path, is_gzip(path))
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._is_over = False
         self._json = JSONDecoder(parse_float=str, parse_int=str)
@@ -117,8 +118,6 @@ class _Text:
             )
         chunk = self._stream.read(max(CHUNK_BYTES, len(self.text)))
         self._is_over = not chunk
-        if self._is_over:
-            self._stream.close()
         self.text += self._decoder.decode(chunk, final=self._is_over)
         return not self._is_over
 
