@@ -29,7 +29,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 class SnapshotExpiredError(UserError):
     """A snapshot of a comparison is not kept any more, or never was."""
 
-    code = "snapshot-expired"
+    code = "snapshot-not-kept"
     exit_code = 28
     http_status = 404
 
