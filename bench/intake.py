@@ -82,7 +82,8 @@ def run(code: str, **given: Any) -> list[dict[str, float]]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    told = (line[line.find("{") :] for line in done.stdout.splitlines() if "{" in line)  # behind a progress bar
+    return [json.loads(line) for line in told]
 
 
 def measure(rows: int = ROWS) -> dict[str, Metric]:

@@ -57,7 +57,7 @@ def install(cursor: duckdb.DuckDBPyConnection, key: bytes, source: str) -> None:
     ):
         subkey = hmac.digest(first, message.encode(), "sha256")[:SUBKEY_BYTES]
         cursor.execute(f"SET VARIABLE {purpose}_subkey = ?::BLOB", [subkey])
-        pseudonym = f"left(sha256(getvariable('{purpose}_subkey') || encode(message)), 32)::UUID"
+        pseudonym = f"substring(sha256(getvariable('{purpose}_subkey') || encode(message)), 1, 32)::UUID"
         cursor.execute(
             f"CREATE OR REPLACE TEMP MACRO {purpose}_pseudonym(message) AS "
             f"{generations.applied(cursor, later, pseudonym)}"

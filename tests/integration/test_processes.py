@@ -133,10 +133,10 @@ except intake.delivery.DeliveryInHandsError:
 def test_a_delivery_killed_anywhere_is_whole_or_absent_and_whole_when_delivered_again(
     workspace: Settings, tmp_path: Path
 ) -> None:
-    """kill -9 at a random moment of intake, ten times (or MEDISYNC_TEST_KILLS times): the rows of each delivery are all
+    """kill -9 at a random moment of intake, ten times (or TEST_KILLS times): the rows of each delivery are all
     there or none, and the next try, which is what the watcher's second announcement starts, makes them all there, once.
     """
-    rounds, rows = int(os.environ.get("MEDISYNC_TEST_KILLS", "10")), 300
+    rounds, rows = int(os.environ.get("TEST_KILLS", "10")), 300
     moments = random.Random(20240507)
     worker = """
 lake = Lake(settings)
