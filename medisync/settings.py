@@ -80,7 +80,9 @@ class Settings(BaseSettings):
     keep_archive_days: int = Field(
         0, ge=0, description="Archived, refused and quarantined raw files older than this are removed; 0: never."
     )
-    keep_flow_runs_days: int = Field(30, ge=1, description="Prefect's records of flow runs older than this are removed.")
+    keep_flow_runs_days: int = Field(
+        30, ge=1, description="Prefect's records of flow runs older than this are removed."
+    )
     disk_least_free_gb: float = Field(1.0, ge=0, description="Status and doctor warn when less of the disk is free.")
     memory_limit_mb: int = Field(900, ge=100, description="Memory DuckDB may use in one process, in megabytes.")
     lock_seconds: float = Field(120.0, gt=0, description="How long a writer waits for the lake's write lock.")
@@ -104,11 +106,15 @@ class Settings(BaseSettings):
     )
     public_pages_url: str = Field("", description="The same for the live pages.")
     public_lab_url: str = Field("", description="The same for JupyterLab.")
-    oidc_issuer: str = Field("", description="External OpenID Connect issuer whose tokens are accepted; none when empty.")
+    oidc_issuer: str = Field(
+        "", description="External OpenID Connect issuer whose tokens are accepted; none when empty."
+    )
     oidc_audience: str = Field("", description="Audience its tokens must name.")
     oidc_jwks_url: str = Field("", description="Address of its public keys (JWKS).")
     oidc_role_claim: str = Field("roles", description="Claim that holds the roles; a dot goes into a claim.")
-    oidc_roles: str = Field("", description="Their roles and ours: THEIRS=viewer,THEIRS=admin; ours by name when empty.")
+    oidc_roles: str = Field(
+        "", description="Their roles and ours: THEIRS=viewer,THEIRS=admin; ours by name when empty."
+    )
     oidc_user_claim: str = Field("sub", description="Claim that names the user.")
 
     @property
