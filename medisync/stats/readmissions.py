@@ -34,8 +34,8 @@ def compare_units(counts: pd.DataFrame, *, least_stays: int, alpha: float) -> tu
 
     ``counts`` has the columns ``unit``, ``index_stays``, ``readmitted``, a row per unit. The answer has one row for
     each unit with at least ``least_stays``, by name, and one, last, for the others together: unit, index_stays,
-    readmitted, rate_percent, low_percent, high_percent (95 %), z, p_adjusted (Benjamini-Hochberg), verdict. The funnel is None when
-    fewer than two units are large enough.
+    readmitted, rate_percent, low_percent, high_percent (95 %), z, p_adjusted (Benjamini-Hochberg), verdict. The
+    funnel is None when fewer than two units are large enough.
     """
     import pandas as pd
 
