@@ -93,7 +93,6 @@ NOW = dt.datetime.now(dt.UTC).timestamp()
         {"realm_access": {"roles": [["it"]]}},
         {"realm_access": "it"},
     ],
-    ids=str,
 )
 def test_a_token_that_says_the_wrong_thing_is_refused(
     trusting: Access, issuer: Issuer, changes: dict[str, Any]

@@ -7,7 +7,7 @@ import pytest
 from medisync.access.permissions import Role
 from medisync.runs import planning
 from tests.support.published import publish_result
-from tests.unit.api.conftest import RELEASED, Door
+from tests.unit.api.conftest import GENUINE, RELEASED, Door
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def test_headlines_are_those_of_the_form_the_role_sees(door: Door) -> None:
 
     full, released = headlines(Role.CLINICIAN), headlines(Role.VIEWER)
     assert all(full.values())
-    assert {name: text for name, text in released.items() if text} == {RELEASED: "Released: five medications."}
+    assert released[RELEASED] == "Released: five medications."
+    assert released[GENUINE]
+    assert released["patient_health_trends"] is None
 
 
 def test_a_run_comes_with_its_result_in_the_form_the_role_sees(door: Door) -> None:

@@ -73,6 +73,11 @@ def deliver(lake: Lake, path: Path, content: bytes | None = None, source: str | 
     return intake.ingest(lake, path, source=source or f"source-{secrets.token_hex(4)}")
 
 
+def of_the_file(report: DeliveryReport) -> dict[str, int]:
+    """The notices about the file, without those about what is in it: the made-up stays are long."""
+    return {reason: number for reason, number in report.notices.items() if reason != "LONG_STAY"}
+
+
 def rows(lake: Lake, report: DeliveryReport, columns: str, table: str = "admissions") -> list[tuple[Any, ...]]:
     sql = f"SELECT {columns} FROM clinical.{table} WHERE source = ? ORDER BY ALL"
     return [tuple(row.values()) for row in lake.query(sql, [report.source])]
@@ -99,7 +104,7 @@ class TestText:
         self, lake: Lake, tmp_path: Path, content: bytes, notices: dict[str, int]
     ) -> None:
         report = deliver(lake, tmp_path / "data.csv", content)
-        assert (report.status, report.created, report.notices) == (DeliveryStatus.LOADED, 12, notices)
+        assert (report.status, report.created, of_the_file(report)) == (DeliveryStatus.LOADED, 12, notices)
         assert rows(lake, report, "DISTINCT site") == [("Universitätsklinik Köln",)]
 
     def test_an_encoding_that_shows_late(self, lake: Lake, tmp_path: Path) -> None:
@@ -108,7 +113,7 @@ class TestText:
         content = text_of(people).encode("cp1252")
         assert max(content[: 1 << 20]) < 128
         report = deliver(lake, tmp_path / "data.csv", content)
-        assert (report.created, report.quarantined, report.notices) == (9001, 0, {"TRANSCODED": 1})
+        assert (report.created, report.quarantined, of_the_file(report)) == (9001, 0, {"TRANSCODED": 1})
         assert len(rows(lake, report, "site")) == 9001
         assert ("Köln",) in rows(lake, report, "DISTINCT site")
 
@@ -371,7 +376,7 @@ class TestSets:
         others = (("README.txt", b"hello"), ("__MACOSX/._a.csv", b"x"), ("logo.png", b"\x89PNG\0"))
         members = (("data/a.csv", GOOD), *others)
         report = deliver(lake, tmp_path / "set.zip", zipped(*members))
-        assert (report.status, report.created, report.notices) == (DeliveryStatus.LOADED, 5, {"SKIPPED_FILES": 2})
+        assert (report.status, report.created, of_the_file(report)) == (DeliveryStatus.LOADED, 5, {"SKIPPED_FILES": 2})
 
     def test_a_fault_names_its_part(self, lake: Lake, tmp_path: Path) -> None:
         bad = text_of([*admissions(9), admission(20, Age="-1")]).encode()
