@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import logging
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from medisync.settings import Settings
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10.0
+RETRY_SECONDS = (0.1, 0.4, 1.0)
 AWAY = "The Prefect server does not answer, so nothing can be started; results can still be read."
 
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
@@ -135,10 +137,18 @@ class Orchestrator:
         return _checked(await self._send(method, path, body))
 
     async def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """One request; tried again where Prefect could not do it just then. Two that bring one key at the same moment
+        meet in its database, where one of them fails; everything sent from here may be sent twice."""
         try:
-            return await self._client.request(method, path, json=body)
+            answer = await self._client.request(method, path, json=body)
+            for wait_seconds in RETRY_SECONDS:
+                if not (answer.is_server_error or answer.status_code == httpx.codes.CONFLICT):
+                    break
+                await asyncio.sleep(wait_seconds)
+                answer = await self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise OrchestratorAwayError(AWAY, hint="Try again in a moment; /api/health shows each part.") from error
+        return answer
 
 
 def _checked(answer: httpx.Response) -> Any:

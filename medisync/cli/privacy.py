@@ -69,5 +69,10 @@ def _kept(settings: Settings, deliveries: list[str]) -> list[Path]:
                 f"The file of delivery {delivery} is not kept." if delivery else "No delivered file is kept.",
                 hint="Name it: medisync privacy-scan PATH --file FILE",
             )
-        found += [one for one in of_one if not one.name.endswith(".reason.txt")]
+        found += [one for one in of_one if _is_readable(one) and not one.name.endswith(".reason.txt")]
     return sorted(found)
+
+
+def _is_readable(path: Path) -> bool:
+    """A refused link or pipe is no file: it was never read, and a pipe would keep its reader waiting."""
+    return not path.is_symlink() and (path.is_file() or path.is_dir())

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from medisync.access.page_audience import audience_told
+from medisync.access.principal import Audience
 from medisync.dashboards.parts import Part, Source, announcement, slots, stylesheet
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class LivePage:
         """In a kernel that Voila started ahead: return when somebody opens the page. Elsewhere: return at once."""
         if os.environ.get("VOILA_PREHEAT") != "True":
             if "VOILA_KERNEL_ID" in os.environ or "VOILA_REQUEST_URL" in os.environ:  # else an analyst in JupyterLab
-                self.source.show_to(audience_told(os.environ))
+                self._show_to(audience_told(os.environ))
             self._choose(choices_of(os.environ.get("QUERY_STRING", "")))
             return
         from websockets.exceptions import WebSocketException
@@ -119,9 +120,13 @@ class LivePage:
         ) as error:
             # Then the page is as old as this kernel until it connects.
             log.warning("Not told of a viewer: %s", type(error).__name__)
-        if audience != "full":  # what was prepared is for those who may see all
+        self._show_to(audience)
+
+    def _show_to(self, audience: Audience) -> None:
+        """What was prepared is for those who may see everything; the others get a page made for them."""
+        if audience != "full":
             self.source.show_to(audience)
-            self._seen = None
+            self.broadcast, self._seen = Broadcast(), None
 
     def show(self) -> None:
         """Display the page as it is now: text and pictures, complete without a script."""

@@ -106,7 +106,7 @@ def test_what_does_no_harm_to_the_result_completes(misbehaving: Round, analysis:
         ("kills_itself", "kernel-died"),
         ("kills_its_group", "kernel-died"),
         ("crashes", "kernel-died"),
-        ("exhausts_memory", "notebook-raised"),
+        ("exhausts_memory", "notebook-too-big"),
         ("breaks_modules", None),
         ("exhausts_descriptors", None),
     ],

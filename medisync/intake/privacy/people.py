@@ -12,7 +12,9 @@ import io
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,6 +22,8 @@ from medisync.intake.privacy.columns import kinds_of
 from medisync.intake.privacy.identifiers import Collector, IdentifierKind, Identifiers
 
 csv.field_size_limit(1 << 30)
+
+DAMAGED = (EOFError, UnicodeError, csv.Error, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
 
 PERSONS = {"Patient", "Practitioner", "RelatedPerson", "Person"}
 _PERSON_KEYS = """
@@ -35,7 +39,8 @@ def identifiers_of(paths: Iterable[Path]) -> Identifiers:
     for path in paths:
         files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
         for file in files:
-            _file(collector, file)
+            with suppress(*DAMAGED):  # a refused file is looked into as far as it can be read
+                _file(collector, file)
     return collector.identifiers()
 
 

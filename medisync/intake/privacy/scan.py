@@ -20,6 +20,9 @@ from medisync.intake.privacy.patterns import Patterns
 RAW_FOLDERS = ("inbox", "processing", "archive", "quarantine", "refused")
 """Of a workspace's data folder: where raw files lie for their owner alone."""
 
+PROGRAMS = Path("prefect", "ui")
+"""Of a workspace's data folder: the scripts of Prefect's UI, copied there from its package; they name their authors."""
+
 FEWEST_SURNAMES, SURNAME_SHARE = 20, 0.25
 """So many different surnames of the delivery, and such a share of all, are a column of names."""
 
@@ -150,7 +153,7 @@ def _files(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
         is_workspace = (root / "lake").is_dir() and (root / "archive").is_dir()
         for path in sorted(root.rglob("*")):
             relative = path.relative_to(root)
-            if is_workspace and relative.parts[0] in (*RAW_FOLDERS, "keys"):
+            if is_workspace and (relative.parts[0] in (*RAW_FOLDERS, "keys") or relative.is_relative_to(PROGRAMS)):
                 continue
             if path.is_file() and not path.is_symlink():
                 yield path, str(relative)
