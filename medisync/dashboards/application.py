@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from medisync.dashboards.parts import stylesheet
 from medisync.dashboards.reading import report_path
 from medisync.fastlane import kernels as fork_kernels
 from medisync.reports.pack import kept_packs
+from medisync.reports.page import quality_path
 from medisync.settings import Settings, load_settings
 
 CULL_AFTER_SECONDS = 25
@@ -126,11 +128,13 @@ class Pages(Voila):  # type: ignore[misc,unused-ignore]
             "config": self.config,
             "voila_configuration": self.voila_configuration,
         }
+        workspace = {"settings_of_workspace": self.workspace}
         ours = [
             (rf"/{server.HEALTH_PATH}", HealthHandler),
             (r"/favicon\.ico", IconHandler),
-            (r"/reports/(r[0-9A-Za-z-]+)", ReportHandler, {"settings_of_workspace": self.workspace}),
-            (r"/packs/([0-9A-Za-z-]+)/pack\.(html|pdf)", PackHandler, {"settings_of_workspace": self.workspace}),
+            (r"/reports/(r[0-9A-Za-z-]+)", ReportHandler, {**workspace, "path_of": report_path}),
+            (r"/deliveries/(d[0-9A-Za-z-]+)", ReportHandler, {**workspace, "path_of": quality_path}),
+            (r"/packs/([0-9A-Za-z-]+)/pack\.(html|pdf)", PackHandler, workspace),
             (r"/()", PageHandler, {**page, "notebook_path": server.OVERVIEW}),
             (r"/voila/render/(.*)", PageHandler, page),
         ]
@@ -174,17 +178,18 @@ class IconHandler(tornado.web.RequestHandler):
 
 
 class ReportHandler(JupyterHandler):
-    """The self-contained report of one run."""
+    """The self-contained report of one run, or of one delivery's quality."""
 
-    def initialize(self, settings_of_workspace: Settings) -> None:
+    def initialize(self, settings_of_workspace: Settings, path_of: Callable[[Settings, str], Path]) -> None:
         self._workspace = settings_of_workspace
+        self._path_of = path_of
 
     @tornado.web.authenticated
-    def get(self, run_id: str) -> None:
-        _only_for_full_results(self, f"report of run {run_id}")
-        path = report_path(self._workspace, run_id)
+    def get(self, name: str) -> None:
+        _only_for_full_results(self, f"report of {'run' if name.startswith('r') else 'delivery'} {name}")
+        path = self._path_of(self._workspace, name)
         if not path.is_file():
-            raise tornado.web.HTTPError(404, "There is no report of run %s", run_id)
+            raise tornado.web.HTTPError(404, "There is no report of %s", name)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.write(path.read_bytes())
 

@@ -13,6 +13,7 @@ from medisync.dashboards.reading import View, report_path
 from medisync.dashboards.rendering import render
 from medisync.lake import Lake
 from medisync.reports.pack import kept_packs
+from medisync.reports.page import quality_path
 from medisync.runs.published import recent_deliveries
 from medisync.runs.record import RunRecord, RunStatus
 
@@ -41,11 +42,12 @@ class Data(ChoosingPage):
         runs = latest_runs(lake, analysis, status)
         reports = {one.run_id for one in runs if report_path(self.settings, one.run_id).exists()}
         deliveries = recent_deliveries(lake, LISTED)
+        judged = {line.delivery_id for line in deliveries if quality_path(self.settings, line.delivery_id).exists()}
         faults = quarantined(lake, [line.delivery_id for line in deliveries])
         return [
             *made,
             _panel("runs", runs=runs, reports_kept=reports, is_filtered=bool(analysis or status)),
-            _panel("deliveries", deliveries=deliveries),
+            _panel("deliveries", deliveries=deliveries, judged=judged),
             _panel("quarantine", faults=faults),
             _panel("packs", packs=kept_packs(self.settings)[:LISTED]),
         ]

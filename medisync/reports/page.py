@@ -10,6 +10,7 @@ import jinja2
 
 from medisync.analyses.contract import Result, Scalar
 from medisync.runs.record import RunRecord
+from medisync.settings import Settings
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -49,6 +50,11 @@ def _provenance(record: RunRecord) -> list[tuple[str, str]]:
     from medisync.reports.provenance import provenance  # kernels import this module, and need no records
 
     return provenance(record)
+
+
+def quality_path(settings: Settings, delivery_id: str) -> Path:
+    """Where the page about a delivery's quality lies."""
+    return settings.reports / "deliveries" / f"{delivery_id}.html"
 
 
 def cell(value: Scalar) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medisync.analyses.contract import Figure, Table
 from medisync.errors import NoDataError
-from medisync.reports.page import environment, stylesheet, words
+from medisync.reports.page import environment, quality_path, stylesheet, words
 
 if TYPE_CHECKING:
     from medisync.lake import Lake
@@ -55,10 +55,6 @@ def quality_of(lake: Lake, delivery_id: str) -> dict[str, Any]:
     return {"delivery": rows[0], "measures": measures, "faults": faults}
 
 
-def page_path(lake: Lake, delivery_id: str) -> Path:
-    return lake.settings.reports / "deliveries" / f"{delivery_id}.html"
-
-
 def write_quality_page(lake: Lake, delivery_id: str) -> Path:
     """Write the delivery's page; no patient's value is on it."""
     found = quality_of(lake, delivery_id)
@@ -89,7 +85,7 @@ def write_quality_page(lake: Lake, delivery_id: str) -> Path:
     ]  # fmt: skip
     received = f"{record['received_at']:%Y-%m-%d %H:%M} UTC" if record["received_at"] else "unknown"
     return _write(
-        page_path(lake, delivery_id),
+        quality_path(lake.settings, delivery_id),
         title=f"Delivery {delivery_id}",
         subtitle=f"{record['file_label']} · source {record['source']} · received {received}",
         headline=_headline(record),

@@ -148,11 +148,13 @@ def test_a_viewer_sees_released_results_only(hospital: Hospital, watched: Watche
 
 def test_packs_and_reports_are_for_those_who_see_all(hospital: Hospital) -> None:
     runs = hospital.lake.query("SELECT run_id FROM analytics.runs LIMIT 1")
+    delivered = hospital.lake.query("SELECT delivery_id FROM clinical.deliveries LIMIT 1")
     (pack,) = (hospital.settings.reports / "packs").glob("*/*")
     paths = {
         f"packs/{pack.name}/pack.pdf": "application/pdf",
         f"packs/{pack.name}/pack.html": "text/html",
         f"reports/{runs[0]['run_id']}": "text/html",
+        f"deliveries/{delivered[0]['delivery_id']}": "text/html",
     }
     for path, kind in paths.items():
         url = f"{hospital.server.url}{path}"

@@ -160,6 +160,7 @@ class TestData:
         parts = page.parts()
         assert "BAD_NUMBER" in html(parts, "panel-quarantine")
         assert "EMPTY_FILE" in html(parts, "panel-deliveries")
+        assert html(parts, "panel-deliveries").count('href="/deliveries/') >= 1
         assert "Sekretwert" not in page.frame(parts)
         page.choose({"status": "failed", "analysis": "nothing"})
         assert "left out: analysis." in html(page.parts(), "controls")

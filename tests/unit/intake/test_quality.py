@@ -17,7 +17,7 @@ from medisync.intake import DeliveryStatus
 from medisync.intake.delivery import DeliveryMode
 from medisync.intake.history import expected_number, expected_share, scale_shift
 from medisync.lake import Lake
-from medisync.reports.quality import page_path
+from medisync.reports.page import quality_path
 from medisync.settings import Settings
 from tests.support.admissions_csv import SURNAME, admission, admissions, write_csv
 
@@ -166,7 +166,7 @@ class TestPages:
         monkeypatch.setenv("MEDISYNC_REPORTS", str(lake.settings.reports))
         rows = [*admissions(30, start=6000), *(admission(number, Age="-3") for number in range(6030, 6033))]
         report = send(lake, folder, [row | {"Test Results": ""} for row in rows])
-        page = page_path(lake, report.delivery_id)
+        page = quality_path(lake.settings, report.delivery_id)
         assert page.is_file()  # written with the delivery
         text = page.read_text(encoding="utf-8")
         assert "EMPTY_COLUMN: missing share of admissions.test_result is 1, usually about 0." in text
