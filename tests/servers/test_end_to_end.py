@@ -134,8 +134,9 @@ def test_bad_files_are_refused_and_the_service_goes_on(
         what="three refusals",
     )
     assert {one["reason"] for one in refused} == {"EMPTY_FILE", "UNKNOWN_LAYOUT", "DAMAGED"}
-    notes = list(workspace.settings.refused.glob("*.reason.txt"))
-    assert len(notes) == 3
+    wait_until(  # the lake is told first, then the file is put away
+        lambda: len(list(workspace.settings.refused.glob("*.reason.txt"))) == 3, seconds=20, what="three notes"
+    )
 
     changed = tmp_path / "update.csv"  # one new admission: what came after the bad files is still served
     with gzip.open(sample, "rt", encoding="utf-8", newline="") as lines:

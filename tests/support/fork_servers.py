@@ -135,7 +135,8 @@ class Connection:
         request = {"arguments": [code], "environment": dict(os.environ), "directory": os.getcwd(), **changes}
         line = json.dumps(request).encode() + b"\n"
         sent = socket.send_fds(self.socket, [line], outputs) if outputs else 0
-        self.socket.sendall(line[sent:])
+        with contextlib.suppress(BrokenPipeError):  # refused before it was read: the answer is there all the same
+            self.socket.sendall(line[sent:])
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
