@@ -63,8 +63,8 @@ def test_the_sample_dropped_into_the_inbox_changes_the_open_page(
         wait_until(lambda: "50,000" in text(page), seconds=120, what="the page shows the delivery")
         wait_until(lambda: completed(workspace) == SHIPPED, seconds=180, what="all analyses are committed")
         headlines = workspace.lake().query("SELECT headline FROM analytics.runs")
-        for row in headlines:
-            wait_until(lambda row=row: row["headline"] in text(page), seconds=5, what=row["headline"])
+        for row in headlines:  # the round still has both cores; how soon a page follows is measured in tests/browser
+            wait_until(lambda row=row: row["headline"] in text(page), seconds=30, what=row["headline"])
         assert page.locator("main svg[role=img]").count() >= len(SHIPPED)
         assert page.evaluate("window.neverReloaded"), "it changed in place"
         assert watched.elsewhere() == [], "no request left this machine"
