@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import gzip
 import hashlib
-import io
 import stat
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -56,39 +53,6 @@ def content_hash(path: Path) -> str:
     except OSError as error:
         raise refused(FileFault.UNREADABLE, f"It cannot be read ({error.strerror}).") from None
     return digest.hexdigest()
-
-
-def look_at(path: Path) -> DelimitedFile:
-    """Find compression, delimiter and header of a delimited file; raises DeliveryRefusedError when there is none."""
-    try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == GZIP_MAGIC
-        with open_stream(path, compressed) as file:
-            start = file.read(HEADER_BYTES)
-    except FileNotFoundError:
-        raise refused(FileFault.DISAPPEARED, "It disappeared while it was read.") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise refused(FileFault.DAMAGED, "Its compressed data are damaged or cut short.") from None
-    except OSError as error:
-        raise refused(FileFault.UNREADABLE, f"It cannot be read ({error.strerror}).") from None
-    if not start.strip():
-        raise refused(FileFault.EMPTY_FILE, "It is empty.")
-    lines = start.removeprefix(codecs.BOM_UTF8).splitlines()
-    blank = next(number for number, line in enumerate(lines) if line.strip())
-    line = lines[blank]
-    if len(line) >= HEADER_BYTES - len(codecs.BOM_UTF8):
-        raise refused(FileFault.MALFORMED, f"Its first line has {HEADER_BYTES:,} bytes or more: it is no header.")
-    try:
-        header = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise refused(
-            FileFault.NOT_UTF8, f"Its header is not UTF-8 text (byte {error.start + 1}).", hint="Save it as UTF-8."
-        ) from None
-    if "\0" in header:
-        raise refused(FileFault.MALFORMED, "Its header holds NUL bytes: it is no text table.")
-    delimiter = max(DELIMITERS, key=header.count)
-    columns = tuple(name.strip() for name in next(csv.reader(io.StringIO(header), delimiter=delimiter)))
-    return DelimitedFile(path, columns, delimiter, "gzip" if compressed else "none", blank + 1)
 
 
 def is_gzip(path: Path) -> bool:
