@@ -230,7 +230,8 @@ def test_a_notebook_that_eats_memory_is_stopped_once_and_told(trial: Trial) -> N
 
 def test_the_self_check_takes_each_answer_once_and_reports(trial: Trial) -> None:
     heard: list[Reproduction] = []
-    since = trial.record("steady").finished_at - dt.timedelta(seconds=1)
+    since = min(one.record.started_at for one in trial.outcomes.values())
+    assert reproduce_all(trial.lake, since=dt.datetime.now(dt.UTC) + dt.timedelta(days=1)) == []
     made = reproduce_all(trial.lake, since=since, most=3, on_each=heard.append)
     assert sorted(one.run_id for one in heard) == sorted(one.run_id for one in made)
     assert len(made) == 3
