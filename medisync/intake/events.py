@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from medisync.intake.feeds import Kind
-from medisync.intake.staging import EVENTS, LAKE_COLUMNS, Staged
+from medisync.intake.keying import EVENTS, LAKE_COLUMNS
+from medisync.intake.staging import Staged
 
 if TYPE_CHECKING:
     import duckdb

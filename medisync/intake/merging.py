@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from medisync.intake import births, events
 from medisync.intake.events import MINE, has, number_of, rows_of
 from medisync.intake.feeds import Kind
-from medisync.intake.staging import LAKE_COLUMNS, Staged
+from medisync.intake.keying import LAKE_COLUMNS
+from medisync.intake.staging import Staged
 
 if TYPE_CHECKING:
     import duckdb

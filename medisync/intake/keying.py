@@ -1,0 +1,130 @@
+"""The query that turns a feed's text into keys, values and the numbers of the checks that each row fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from medisync.intake.feeds import Check, Feed, Kind
+from medisync.intake.reading import identifier
+from medisync.intake.reasons import LONGEST_VALUE, RowFault
+
+LAKE_COLUMNS: dict[Kind, dict[str, str]] = {
+    Kind.PATIENTS: {"gender": "VARCHAR", "birth_year": "SMALLINT", "blood_type": "VARCHAR"},
+    Kind.ADMISSIONS: {
+        "site": "VARCHAR",
+        "admission_type": "VARCHAR",
+        "admitted_at": "TIMESTAMP",
+        "discharged_at": "TIMESTAMP",
+        "age_years": "SMALLINT",
+        "insurer": "VARCHAR",
+        "billing_amount": "DECIMAL(14, 2)",
+        "room": "VARCHAR",
+        "test_result": "VARCHAR",
+        "practitioner_key": "UUID",
+    },
+    Kind.CONDITIONS: {
+        "condition": "VARCHAR",
+        "code": "VARCHAR",
+        "code_system": "VARCHAR",
+        "recorded_at": "TIMESTAMP",
+    },
+    Kind.PRESCRIPTIONS: {
+        "medication": "VARCHAR",
+        "code": "VARCHAR",
+        "code_system": "VARCHAR",
+        "prescribed_at": "TIMESTAMP",
+    },
+}
+"""What a feed may fill of the lake's tables, and its type; other keys, source and delivery come by themselves."""
+
+PRIVATE_COLUMNS = {Kind.PATIENTS: {"birth_date": "DATE"}}
+"""What a feed may fill and the lake never gets."""
+
+EVENTS = {Kind.CONDITIONS: "condition", Kind.PRESCRIPTIONS: "medication"}
+"""Kinds of which an admission may have many, and the column none of their rows can do without."""
+
+
+def keyed(feed: Feed) -> str:
+    """The query that reads a feed: its keys, values, notices, and the numbers of the checks the row fails."""
+    typed = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())
+    texts = ", ".join(
+        f"{sql or 'NULL::VARCHAR'} AS {purpose}_text"
+        for purpose, sql in (
+            ("admission", feed.admission),
+            ("patient", feed.patient),
+            ("practitioner", feed.practitioner),
+        )
+    )
+    keys = "".join(
+        f", {purpose}_pseudonym({purpose}_text) AS {purpose}_key"
+        for purpose, sql in (
+            ("admission", feed.admission),
+            ("patient", feed.patient),
+            ("practitioner", feed.practitioner),
+        )
+        if sql
+    )
+    values = "".join(
+        f", {_as_type(sql, LAKE_COLUMNS[kind].get(column) or PRIVATE_COLUMNS[kind][column])} AS {kind}_{column}"
+        for kind, columns in feed.values.items()
+        for column, sql in columns.items()
+    )
+    notices = "".join(
+        f", coalesce({condition}, false) AS notice_{number}" for number, condition in enumerate(feed.notices.values())
+    )
+    deleted = f", coalesce({feed.deleted}, false) AS is_deleted" if feed.deleted else ""
+    inner = f"SELECT *, {texts} FROM (SELECT *{typed} FROM {feed.table})"
+    place = "" if feed.reader else "row_number, "
+    faults = _faults_of(feed)
+    return f"SELECT {place}row_hash{keys}{values}{deleted}{notices}, {faults} AS faults FROM ({inner})"
+
+
+def _as_type(sql: str, type_name: str) -> str:
+    return sql if type_name == "VARCHAR" else f"try_cast({sql} AS {type_name})"
+
+
+def _faults_of(feed: Feed) -> str:
+    """SQL: the numbers of ``checks_of(feed)`` that a row fails, NULL for a good row.
+
+    Hardly a row fails one, so all are first asked at once. The last checks are a net below those of the layout: they
+    are asked only of rows that pass all others.
+    """
+    net = len(feed.checks) + 2 * len(feed.columns)
+    checks = list(checks_of(feed))
+    if feed.reader:
+        odd = feed.reader.odd
+    else:
+        whole = ", ".join(identifier(column) for column in feed.columns)
+        odd = f"(contains(concat({whole}), chr(0)) OR strlen(concat({whole})) > {LONGEST_VALUE})"
+    suspicions = " OR ".join((*(f"({one.condition})" for one in feed.checks), odd))
+    listed = ", ".join(f"CASE WHEN {one.condition} THEN {number} END" for number, one in enumerate(checks[:net]))
+    netted = " ".join(f"WHEN {one.condition} THEN [{number}]" for number, one in enumerate(checks[net:], start=net))
+    return (
+        f"coalesce(CASE WHEN {suspicions} THEN nullif(list_filter([{listed}]::SMALLINT[], "
+        f"lambda one: one IS NOT NULL), []::SMALLINT[]) END, CASE {netted} END::SMALLINT[])"
+    )
+
+
+def checks_of(feed: Feed) -> Iterator[Check]:
+    """The layout's checks; of every column's text; and that no key or value is lost without a word."""
+    yield from feed.checks
+    for column in feed.columns:
+        yield Check(column, RowFault.CONTROL_CHARACTER, f"contains({identifier(column)}, chr(0))")
+        yield Check(column, RowFault.VALUE_TOO_LONG, f"length({identifier(column)}) > {LONGEST_VALUE}")
+    kinds = feed.carries
+    lives = f"NOT coalesce({feed.deleted}, false)" if feed.deleted else "true"
+    if any(kind is not Kind.PATIENTS for kind in kinds):
+        yield Check("", RowFault.MISSING_VALUE, "admission_text IS NULL")
+    if Kind.PATIENTS in kinds or Kind.ADMISSIONS in kinds:
+        yield Check("", RowFault.MISSING_VALUE, f"patient_text IS NULL AND {lives}")
+    for kind, columns in feed.values.items():
+        for column, sql in columns.items():
+            type_name = LAKE_COLUMNS[kind].get(column) or PRIVATE_COLUMNS[kind][column]
+            if type_name != "VARCHAR":
+                yield Check("", RowFault.BAD_NUMBER, f"({sql}) IS NOT NULL AND {_as_type(sql, type_name)} IS NULL")
+    if "admitted_at" in feed.values.get(Kind.ADMISSIONS, {}):
+        yield Check("", RowFault.MISSING_VALUE, f"({feed.values[Kind.ADMISSIONS]['admitted_at']}) IS NULL AND {lives}")
+    if Kind.ADMISSIONS not in kinds:
+        for kind, what in EVENTS.items():
+            if kind in kinds:
+                yield Check("", RowFault.MISSING_VALUE, f"({feed.values[kind][what]}) IS NULL AND {lives}")
