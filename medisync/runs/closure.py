@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from medisync.runs.filefacts import facts_of, hash_of_contents, imports_of
+from medisync.runs.filefacts import Mark, facts_of, hash_of_contents, imports_of, is_settled, mark_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 SCIENCE = ("analyses", "stats", "lake")
@@ -42,9 +42,32 @@ class Closure:
         return hash_of_contents(self.hashes)
 
 
+_remembered: dict[tuple[str, ...], tuple[dict[str, Mark | None], Closure]] = {}
+MOST_REMEMBERED = 200
+
+
 def closure_of(code: str, folder: Path, *, analysis: str) -> Closure:
-    """The code of a notebook in ``folder`` whose cells hold ``code``."""
-    files = source_files(code, folder, analysis=analysis)
+    """The code of a notebook in ``folder`` whose cells hold ``code``.
+
+    It is remembered with the marks of its files and of every folder a module was looked for in; while none of them
+    moved, nothing is looked at again.
+    """
+    key = (str(PACKAGE), str(folder), analysis, code)
+    known = _remembered.get(key)
+    if known is not None and all(mark_of(path) == mark for path, mark in known[0].items()):
+        return known[1]
+    looked_in: set[str] = {str(folder)}
+    files = source_files(code, folder, analysis=analysis, looked_in=looked_in)
+    marks = {path: mark_of(path) for path in (*looked_in, *map(str, files))}
+    found = _closure(files, code, folder)
+    if len(_remembered) >= MOST_REMEMBERED:
+        _remembered.clear()
+    if all(mark is None or is_settled(mark) for mark in marks.values()):
+        _remembered[key] = (marks, found)
+    return found
+
+
+def _closure(files: list[Path], code: str, folder: Path) -> Closure:
     labels = {_label(file, folder): file for file in files}
     facts = {label: facts_of(file, _package_of(file, folder)) for label, file in labels.items()}
     names = {name for one in facts.values() for name in one.imports} | set(_names_of(code) or ())
@@ -53,16 +76,20 @@ def closure_of(code: str, folder: Path, *, analysis: str) -> Closure:
     return Closure(labels, {label: one.content_hash for label, one in facts.items()}, tuple(sorted(others)))
 
 
-def source_files(code: str, folder: Path, *, analysis: str) -> list[Path]:
+def source_files(code: str, folder: Path, *, analysis: str, looked_in: set[str] | None = None) -> list[Path]:
     """The files that notebook code ``code``, which lies in ``folder``, and the module of ``analysis`` import, at
     whatever depth: science modules of this package, SQL beside them, and helper modules in ``folder``. Sorted.
 
-    Code that cannot be parsed may import anything, so it depends on all of them.
+    Code that cannot be parsed may import anything, so it depends on all of them. The folders in which a file would
+    have been found are added to ``looked_in``.
     """
+    looked_in = set() if looked_in is None else looked_in
     names = _names_of(code)
     if names is None:
-        every = [path for name in SCIENCE for path in (PACKAGE / name).rglob("*") if path.suffix in (".py", ".sql")]
-        return sorted([*every, *folder.glob("*.py")])
+        every = [path for name in SCIENCE for path in (PACKAGE / name).rglob("*")]
+        looked_in.update(str(path) for path in every if path.is_dir())
+        looked_in.update(str(PACKAGE / name) for name in SCIENCE)
+        return sorted([*(path for path in every if path.suffix in (".py", ".sql")), *folder.glob("*.py")])
     found: set[Path] = set()
     known: set[str] = set()
     waiting = [*ALWAYS, f"medisync.analyses.{analysis}", *names]
@@ -71,10 +98,11 @@ def source_files(code: str, folder: Path, *, analysis: str) -> list[Path]:
         if name in known:
             continue
         known.add(name)
-        for path in _files_of(name, folder):
+        for path in _files_of(name, folder, looked_in):
             if path not in found:
                 found.add(path)
                 waiting.extend(facts_of(path, _package_of(path, folder)).imports)
+    looked_in.update(str(path.parent) for path in found)
     folders = {path.parent for path in found if _is_ours(path)}
     return sorted(found | {sql for one in folders for sql in one.glob("*.sql")})
 
@@ -107,7 +135,7 @@ def _names_of(code: str) -> list[str] | None:
         return None
 
 
-def _files_of(name: str, folder: Path) -> Iterator[Path]:
+def _files_of(name: str, folder: Path, looked_in: set[str]) -> Iterator[Path]:
     """The file of the dotted name ``name`` and the ``__init__`` of each package above it, as far as they are ours.
 
     The last part of the name may be a module or something in one.
@@ -116,18 +144,21 @@ def _files_of(name: str, folder: Path) -> Iterator[Path]:
     if first == PACKAGE.name:
         if not parts or parts[0] not in SCIENCE:
             return
-        root = PACKAGE
+        place = str(PACKAGE)
     else:
         if first in sys.stdlib_module_names or not (
             os.path.isdir(os.path.join(folder, first)) or os.path.isfile(os.path.join(folder, f"{first}.py"))
         ):
             return
-        root, parts = folder, [first, *parts]
-    for depth in range(1, len(parts) + 1):
-        stem = root.joinpath(*parts[:depth])
-        for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
-            if path.is_file():
-                yield path
+        place, parts = str(folder), [first, *parts]
+    for part in parts:
+        looked_in.add(place)
+        place = os.path.join(place, part)
+        for path in (f"{place}.py", os.path.join(place, "__init__.py")):
+            if os.path.isfile(path):
+                yield Path(path)
+        if not os.path.isdir(place):
+            return  # below what is no folder nothing lies
 
 
 def without_magics(code: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ _known: dict[tuple[str, str], tuple[Mark, FileFacts]] = {}
 
 def facts_of(path: Path, package: str) -> FileFacts:
     """The facts of the file at ``path`` in the dotted package ``package``; raises OSError when it cannot be read."""
-    key, mark = (str(path), package), _mark(path)
+    key, mark = (str(path), package), _mark(path.stat())
     known = _known.get(key)
     if known is not None and known[0] == mark:
         return known[1]
@@ -46,11 +47,10 @@ def facts_of(path: Path, package: str) -> FileFacts:
 
 def written_down() -> list[list[Any]]:
     """What is known, as JSON; files that changed just now are left out."""
-    now = time.time_ns()
     return [
         [path, package, list(mark), facts.content_hash, list(facts.imports)]
         for (path, package), (mark, facts) in _known.items()
-        if now - max(mark[:2]) > RACY_NANOSECONDS
+        if is_settled(mark)
     ]
 
 
@@ -95,7 +95,18 @@ def _names(content: bytes, package: str) -> tuple[str, ...]:
         return ()  # it cannot be imported either (or is SQL); its content still counts
 
 
-def _mark(path: Path) -> Mark:
-    """What changes with a file's content."""
-    status = path.stat()
+def mark_of(path: str) -> Mark | None:
+    """What changes with the content of the file, or with the names in the folder, at ``path``; None: there is none."""
+    try:
+        return _mark(os.stat(path))
+    except OSError:
+        return None
+
+
+def is_settled(mark: Mark) -> bool:
+    """Whether a further change would tell by its time, see RACY_NANOSECONDS."""
+    return time.time_ns() - max(mark[:2]) > RACY_NANOSECONDS
+
+
+def _mark(status: os.stat_result) -> Mark:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

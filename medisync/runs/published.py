@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -12,7 +12,8 @@ from typing import Any, Literal
 from medisync.analyses.contract import Result, Scalar, Table
 from medisync.errors import UserError
 from medisync.lake import Lake
-from medisync.runs import identity, registry
+from medisync.runs import identity, recall, registry
+from medisync.runs.closure import Closure
 from medisync.runs.record import RunRecord, RunStatus
 from medisync.runs.registry import AnalysisNotebook
 
@@ -75,29 +76,32 @@ def published(
     Results never change once published: ``known`` are those the caller holds already, by run id and of the same
     audience; they are not read again.
     """
+    if not known:
+        recall.take_up_files(lake.settings)  # a first look
     notebooks = registry.analyses(lake.settings)
     versions = {
         row["table_name"]: int(row["version"])
         for row in lake.query("SELECT table_name, version FROM clinical.table_versions")
     }
     latest = _latest(lake)
-    shelf = []
-
-    def read(run_id: str) -> Result | None:
-        if audience == "released":
-            return (known or {}).get(run_id) or released_of(lake, run_id)
-        return (known or {}).get(run_id) or result_of(lake, run_id)
-
+    shelf: list[Published] = []
+    found: list[tuple[AnalysisNotebook, dict[RunStatus, dict[str, Any]]]] = []
     for notebook in notebooks:
         try:
             parameters = notebook.parameters({})
         except UserError as error:  # its module or its defaults are broken; the others are served
             shelf.append(Published(notebook.analysis, notebook.title, Freshness.FAILED, str(error)))
             continue
-        runs = latest.get((notebook.analysis, identity.hash_of(parameters)), {})
-        good, bad = runs.get(RunStatus.COMPLETED), runs.get(RunStatus.FAILED)
+        found.append((notebook, latest.get((notebook.analysis, identity.hash_of(parameters)), {})))
+    served = [runs[RunStatus.COMPLETED]["run_id"] for _, runs in found if RunStatus.COMPLETED in runs]
+    results = dict(known or {})
+    results |= results_of(lake, [run_id for run_id in served if run_id not in results], audience)
+    for notebook, runs in found:
         inputs = {table: versions.get(table, 0) for table in notebook.reads}
-        shelf.append(_judge(lake, notebook, good, bad, inputs, read))
+        good, bad = runs.get(RunStatus.COMPLETED), runs.get(RunStatus.FAILED)
+        shelf.append(_judge(lake, notebook, good, bad, inputs, results.get))
+    order = {notebook.analysis: place for place, notebook in enumerate(notebooks)}
+    shelf.sort(key=lambda one: order[one.analysis])
     return shelf if audience == "full" else [_without_reasons(one) for one in shelf]
 
 
@@ -122,23 +126,29 @@ def recent_deliveries(lake: Lake, number: int) -> list[DeliveryLine]:
     return [DeliveryLine(**row) for row in rows]
 
 
+def results_of(lake: Lake, run_ids: Sequence[str], audience: Literal["full", "released"]) -> dict[str, Result]:
+    """The results of completed runs as ``audience`` may see them, by run id; runs without one are left out."""
+    if not run_ids:
+        return {}
+    rows = lake.query(
+        "SELECT run_id, any_value(document) AS document FROM analytics.results WHERE audience = ? AND run_id IN "
+        "(SELECT unnest(?::VARCHAR[])) GROUP BY run_id",
+        [audience, list(run_ids)],
+    )
+    read = Result.model_validate_json if audience == "full" else _released
+    return {row["run_id"]: read(row["document"]) for row in rows}
+
+
 def result_of(lake: Lake, run_id: str) -> Result | None:
     """The full result of a completed run."""
-    rows = lake.query("SELECT document FROM analytics.results WHERE run_id = ? AND audience = 'full' LIMIT 1", [run_id])
-    return Result.model_validate_json(rows[0]["document"]) if rows else None
+    return results_of(lake, [run_id], "full").get(run_id)
 
 
-def released_of(lake: Lake, run_id: str) -> Result | None:
-    """What of a run's result was released, with words where a value is withheld; None while nothing was."""
+def _released(text: str) -> Result:
     from medisync.disclosure.document import ReleasedDocument
     from medisync.disclosure.markers import Withheld
 
-    rows = lake.query(
-        "SELECT document FROM analytics.results WHERE run_id = ? AND audience = 'released' LIMIT 1", [run_id]
-    )
-    if not rows:
-        return None
-    document = ReleasedDocument.model_validate_json(rows[0]["document"])
+    document = ReleasedDocument.model_validate_json(text)
 
     def shown(value: Withheld | Scalar) -> Scalar:
         return value.text if isinstance(value, Withheld) else value
@@ -211,19 +221,20 @@ def _judge(
         return Published(analysis, title, Freshness.STALE, reason, record, result, failed_run_id)
     if record.inputs != inputs:
         return Published(analysis, title, Freshness.UPDATING, "Newer data have arrived.", record, result)
-    if (record.notebook_hash, record.code_hash) != (notebook.notebook_hash, identity.code_hash(notebook)):
+    code = identity.code_of(notebook)
+    if (record.notebook_hash, record.code_hash) != (notebook.notebook_hash, code.hash):
         return Published(analysis, title, Freshness.UPDATING, "The analysis has changed.", record, result)
-    if record.run_key != _key_now(lake, notebook, record):
+    if record.run_key != _key_now(lake, notebook, record, code):
         return Published(analysis, title, Freshness.UPDATING, "A package or setting has changed.", record, result)
     return Published(analysis, title, Freshness.CURRENT, None, record, result)
 
 
-def _key_now(lake: Lake, notebook: AnalysisNotebook, record: RunRecord) -> str:
+def _key_now(lake: Lake, notebook: AnalysisNotebook, record: RunRecord, code: Closure) -> str:
     return identity.run_key(
         analysis=notebook.analysis,
         parameters=record.parameters,
         notebook_hash=notebook.notebook_hash,
-        code=identity.code_of(notebook),
+        code=code,
         inputs=record.inputs,
         settings=identity.settings_of(notebook, lake.settings),
     )

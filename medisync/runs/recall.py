@@ -59,6 +59,14 @@ def unchanged(settings: Settings, names: list[str] | None = None) -> list[dict[s
     return answers or None
 
 
+def take_up_files(settings: Settings) -> None:
+    """Know what the last round knew of the source files, so that this process need not read and parse them."""
+    kept = _read(_path(settings))
+    if kept is not None:
+        with suppress(ValueError, TypeError):  # a damaged note is no note
+            filefacts.take_up(kept["files"])
+
+
 def note(lake: Lake) -> None:
     """Keep what a decision of now would rest on; a fault here costs the next decision a second and nothing else."""
     settings = lake.settings

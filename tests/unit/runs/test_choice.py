@@ -247,6 +247,29 @@ class TestCodeOfAnAnalysis:
         assert {"parts.py", "counts.py", "theta.py"} <= seen
         assert "ears.py" not in seen
 
+    def test_it_is_looked_for_once_until_something_moves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        walked: list[str] = []
+        walk = closure.source_files
+        monkeypatch.setattr(closure, "source_files", lambda *a, **b: walked.append("x") or walk(*a, **b))  # type: ignore[func-returns-value]
+        monkeypatch.setattr("medisync.runs.filefacts.RACY_NANOSECONDS", 0)
+        helper = tmp_path / "helper.py"
+        helper.write_text("import deeper\n")
+
+        def look() -> list[str]:
+            found = closure.closure_of("import helper", tmp_path, analysis="x")
+            return sorted(name for name in found.files if name.startswith(closure.BESIDE))
+
+        assert look() == ["beside/helper.py"]
+        assert look() == ["beside/helper.py"]
+        assert len(walked) == 1
+        (tmp_path / "deeper.py").write_text("A = 1\n")  # a module that was looked for appears
+        assert look() == ["beside/deeper.py", "beside/helper.py"]
+        before = closure.closure_of("import helper", tmp_path, analysis="x").hash
+        (tmp_path / "deeper.py").write_text("A = 12\n")
+        assert closure.closure_of("import helper", tmp_path, analysis="x").hash != before
+        helper.unlink()
+        assert look() == []
+
 
 class TestRequests:
     def test_before_the_first_delivery(self, lake: Lake) -> None:
