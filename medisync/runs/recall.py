@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
 from medisync.errors import UserError
-from medisync.runs import filefacts, identity, registry
+from medisync.runs import filefacts, identity, registry, standstill
 from medisync.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def unchanged(settings: Settings, names: list[str] | None = None) -> list[dict[s
     Raises UnknownAnalysisError.
     """
     kept = _read(_path(settings))
-    if kept is None or kept["snapshot"] != _newest_snapshot_id(settings):
+    if kept is None or kept["snapshot"] != standstill.newest_snapshot_id(str(settings.lake / "catalog.sqlite")):
         return None
     filefacts.take_up(kept["files"])
     answers = []
@@ -72,27 +71,34 @@ def note(lake: Lake) -> None:
     settings = lake.settings
     if not lake.catalog.exists():  # the catalog is elsewhere; its newest snapshot is not to be had for nothing
         return
+    try:
+        marks = standstill.marks_of(standstill.deciding(settings))  # before anything is read
+    except OSError:
+        return
     with closing(lake.cursor()) as cursor:
         cursor.execute("BEGIN")  # one moment for all three questions
         try:
             snapshot = cursor.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0]
             versions = dict(cursor.execute("SELECT table_name, version FROM clinical.table_versions").fetchall())
-            defaults, keys = _defaults(settings, versions)
+            defaults, keys, code = _defaults(settings, versions)
             rows = cursor.execute(
                 "SELECT run_key, record FROM analytics.runs WHERE status = 'completed' AND run_key IN "
                 "(SELECT unnest(?::VARCHAR[])) QUALIFY row_number() OVER (PARTITION BY run_key ORDER BY finished_at "
                 "DESC) = 1",
-                [keys],
+                [[key for key in keys.values() if key is not None]],
             ).fetchall()
         finally:
             cursor.execute("ROLLBACK")
+    files = filefacts.written_down()
+    code_marks = {row[0]: row[2] for row in files if row[0] in code}
     kept = {
         "format": [FORMAT, __version__],
         "snapshot": snapshot,
         "versions": versions,
         "defaults": defaults,
         "answers": {key: _answer(record) for key, record in rows},
-        "files": filefacts.written_down(),
+        "files": files,
+        "standstill": standstill.note(settings, marks, code_marks, keys) if len(code_marks) == len(code) else None,
     }
     path = _path(settings)
     draft = path.with_name(f".{secrets.token_hex(4)}.recall")
@@ -106,26 +112,29 @@ def note(lake: Lake) -> None:
             draft.unlink(missing_ok=True)
 
 
-def _defaults(settings: Settings, versions: dict[str, int]) -> tuple[dict[str, Any], list[str]]:
-    defaults, keys = {}, []
+def _defaults(settings: Settings, versions: dict[str, int]) -> tuple[dict[str, Any], dict[str, str | None], set[str]]:
+    """Default parameters by notebook and code, the run key of each analysis with them, and the files of their code."""
+    defaults: dict[str, Any] = {}
+    keys: dict[str, str | None] = {}
+    files: set[str] = set()
     for notebook in registry.analyses(settings):
+        keys[notebook.analysis] = None
         try:
             parameters = notebook.parameters({})
         except UserError:
             continue
         code = identity.code_of(notebook)
+        files |= {str(path) for path in code.files.values()}
         defaults[f"{notebook.notebook_hash} {code.hash}"] = parameters
-        keys.append(
-            identity.run_key(
-                analysis=notebook.analysis,
-                parameters=parameters,
-                notebook_hash=notebook.notebook_hash,
-                code=code,
-                inputs={table: versions.get(table, 0) for table in notebook.reads},
-                settings=identity.settings_of(notebook, settings),
-            )
+        keys[notebook.analysis] = identity.run_key(
+            analysis=notebook.analysis,
+            parameters=parameters,
+            notebook_hash=notebook.notebook_hash,
+            code=code,
+            inputs={table: versions.get(table, 0) for table in notebook.reads},
+            settings=identity.settings_of(notebook, settings),
         )
-    return defaults, keys
+    return defaults, keys, files
 
 
 def _answer(record: str) -> dict[str, Any]:
@@ -148,18 +157,3 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return kept if is_whole and isinstance(kept.get("files"), list) else None
-
-
-def _newest_snapshot_id(settings: Settings) -> int | None:
-    """Read from the catalog itself, which only a process without DuckDB may do (see Lake.last_snapshot_id)."""
-    catalog = settings.lake / "catalog.sqlite"
-    if "duckdb" in sys.modules or not catalog.exists():
-        return None
-    import sqlite3
-
-    try:
-        with closing(sqlite3.connect(f"{catalog.as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
-            found = connection.execute("SELECT max(snapshot_id) FROM ducklake_snapshot").fetchone()
-    except sqlite3.Error:
-        return None
-    return None if found is None or found[0] is None else int(found[0])

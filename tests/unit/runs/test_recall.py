@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from medisync import intake
 from medisync.lake import Lake
-from medisync.runs import filefacts, recall, story
+from medisync.runs import filefacts, recall, standstill, story
 from medisync.settings import environment
 from tests.conftest import make_workspace
 from tests.support.admissions_csv import admissions, write_csv
@@ -110,3 +111,104 @@ def test_a_file_changed_just_now_is_not_written_down(tmp_path: Path, monkeypatch
     assert str(path) not in {row[0] for row in filefacts.written_down()}
     monkeypatch.setattr(filefacts, "RACY_NANOSECONDS", -3_600_000_000_000)
     assert str(path) in {row[0] for row in filefacts.written_down()}
+
+
+@pytest.fixture
+def still(answered: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A note that vouches for files however young, and a catalog that is read as a process without DuckDB reads it."""
+    for module in (standstill, filefacts):
+        monkeypatch.setattr(module, "RACY_NANOSECONDS", -3_600_000_000_000)
+    recall.note(answered)
+    snapshot = answered.last_snapshot_id()
+    monkeypatch.setattr(standstill, "newest_snapshot_id", lambda _: snapshot)
+    for name, value in environment(answered.settings).items():
+        monkeypatch.setenv(name, value)
+    [answer] = standstill.answers([]) or [{}]
+    assert (answer["analysis"], answer["skipped"]) == ("count", True)
+    return answered
+
+
+def test_when_nothing_moved_the_command_answers_with_hardly_an_import(still: Lake) -> None:
+    code = (
+        "import sys; from medisync.cli import entry; sys.argv = ['medisync', 'run', '--json']; entry.main(); "
+        "print(sorted({'duckdb', 'pydantic', 'typer', 'medisync.settings', 'medisync.lake'} & set(sys.modules)))"
+    )
+    env = {**os.environ, **environment(still.settings)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    answer, loaded = done.stdout.splitlines()
+    assert json.loads(answer)["skipped"] is True
+    assert loaded == "[]"
+
+
+@pytest.mark.usefixtures("still")
+class TestWhateverMoved:
+    """Each makes it decide properly; undone, the note holds again or not, but never wrongly."""
+
+    def test_asked_for_by_name(self) -> None:
+        assert [one["analysis"] for one in standstill.answers(["count", "count"]) or []] == ["count"]
+        assert standstill.answers(["another"]) is None
+
+    @pytest.mark.parametrize("name", ["count.ipynb", "helper.py"])
+    def test_a_file(self, still: Lake, name: str) -> None:
+        path = still.settings.analyses / name
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        assert standstill.answers([]) is None
+        path.write_bytes(content)
+
+    def test_another_notebook(self, still: Lake) -> None:
+        path = still.settings.analyses / "second.ipynb"
+        shutil.copy(still.settings.analyses / "count.ipynb", path)
+        assert standstill.answers([]) is None
+        path.unlink()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("MEDISYNC_DISCLOSURE_THRESHOLD", "11"), ("MEDISYNC_UNHEARD_OF", "1"), ("medisync_kernels", "3")],
+    )
+    def test_a_setting(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+        monkeypatch.setenv(name, value)
+        assert standstill.answers([]) is None
+
+    def test_a_setting_that_is_no_longer_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("MEDISYNC_NOTEBOOKS")
+        assert standstill.answers([]) is None
+
+    def test_a_setting_spelt_out_with_its_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("MEDISYNC_DISCLOSURE_THRESHOLD")
+        assert standstill.answers([]) is not None
+
+    def test_the_packages(self, still: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(standstill, "_package_folders", lambda: [str(tmp_path)])
+        recall.note(still)
+        assert standstill.answers([]) is not None
+        (tmp_path / "numpy-99.dist-info").mkdir()
+        assert standstill.answers([]) is None
+
+    def test_the_lake(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(standstill, "newest_snapshot_id", lambda _: 10_000)
+        assert standstill.answers([]) is None
+
+    def test_a_result_by_hand(self, still: Lake) -> None:
+        waiting = still.settings.run_state / "published"
+        waiting.mkdir()
+        (waiting / "x.json").write_text("{}")
+        assert standstill.answers([]) is None
+        shutil.rmtree(waiting)
+        assert standstill.answers([]) is not None
+
+    @pytest.mark.parametrize("content", ["", "{}", "[]", '{"standstill": 3}', '{"standstill": {"format": 1}}'])
+    def test_the_note_itself(self, still: Lake, content: str) -> None:
+        path = still.settings.run_state / "recall.json"
+        path.write_text(content)
+        assert standstill.answers([]) is None
+        recall.note(still)
+
+    def test_files_or_our_own_code_of_just_now(self, still: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(standstill, "_LOADED_NANOSECONDS", 0)
+        recall.note(still)
+        assert standstill.answers([]) is None
+        monkeypatch.undo()
+        monkeypatch.setattr(standstill, "RACY_NANOSECONDS", 3_600_000_000_000_000)
+        recall.note(still)
+        assert json.loads((still.settings.run_state / "recall.json").read_text())["standstill"] is None
