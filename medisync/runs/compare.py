@@ -6,8 +6,9 @@ functions. No patient's value is in it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from medisync.errors import ParameterError
 from medisync.lake import Lake
@@ -16,9 +17,11 @@ from medisync.runs.differences import Difference
 from medisync.runs.input_changes import DeliveryBetween, TableChange
 from medisync.runs.numbers import Change
 from medisync.runs.planning import SnapshotExpiredError, require_snapshot
+from medisync.runs.published import results_of
 from medisync.runs.records import NoSuchRunError
 
 SHOWN_CHANGES = 20
+SNAPSHOT = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,16 @@ class Comparison:
     changes: tuple[Change, ...] = ()
     compared: int = 0
     note: str | None = None
+    is_of_inputs: bool = True  # whether the input tables were looked at
 
     def sentence(self) -> str:
         """The comparison in one sentence."""
         rows = sum(one.created + one.updated + one.deleted for one in self.tables)
-        told = [
-            f"{rows:,} input rows changed by {_counted(len(self.deliveries), 'delivery', 'deliveries')}"
-            if rows
-            else "the inputs are the same"
-        ]
+        told = []
+        if rows:
+            told.append(f"{rows:,} input rows changed by {_counted(len(self.deliveries), 'delivery', 'deliveries')}")
+        elif self.is_of_inputs:
+            told.append("the inputs are the same")
         for kind, word in (("code", "code"), ("parameters", "parameters"), ("environment", "environment")):
             which = [one.what for one in self.differences if one.kind == kind]
             if which:
@@ -96,20 +100,30 @@ class Comparison:
         }
 
 
-def compare(lake: Lake, before: str, after: str, *, analysis: str | None = None) -> Comparison:
+Audience = Literal["full", "released"]
+
+
+def compare(
+    lake: Lake, before: str, after: str, *, analysis: str | None = None, audience: Audience = "full"
+) -> Comparison:
     """Two runs by id, two snapshots by number, or, with ``analysis``, two parameter sets as ``name=value,name=value``.
 
+    For the ``audience`` of released results these are compared, and the inputs are not told.
     Raises NoSuchRunError, SnapshotExpiredError, UnknownAnalysisError, ParameterError.
     """
     if analysis is not None:
-        return compare_parameters(lake, analysis, _parameters(before), _parameters(after))
-    if before.isdigit() and after.isdigit():
+        return compare_parameters(lake, analysis, _parameters(before), _parameters(after), audience=audience)
+    if SNAPSHOT.fullmatch(before) and SNAPSHOT.fullmatch(after):
+        if audience == "released":
+            raise NoSuchRunError("Snapshots are not compared for who sees released results.", hint="Compare two runs.")
         return compare_snapshots(lake, int(before), int(after))
-    return compare_runs(lake, before, after)
+    return compare_runs(lake, before, after, audience=audience)
 
 
-def compare_runs(lake: Lake, before: str, after: str) -> Comparison:
+def compare_runs(lake: Lake, before: str, after: str, *, audience: Audience = "full") -> Comparison:
     """Two completed runs; of different analyses only what they share is compared. Raises NoSuchRunError."""
+    if audience == "released":
+        return _compare_released(lake, before, after)
     (old, old_result), (new, new_result) = records.completed(lake, before), records.completed(lake, after)
     note = None
     tables: list[TableChange] = []
@@ -145,6 +159,26 @@ def compare_runs(lake: Lake, before: str, after: str) -> Comparison:
     )
 
 
+def _compare_released(lake: Lake, before: str, after: str) -> Comparison:
+    """The released documents of two runs: both were shown already."""
+    old, new = records.record_of(lake, before), records.record_of(lake, after)
+    results = results_of(lake, [before, after], "released")
+    for run_id in (before, after):
+        if run_id not in results:
+            raise NoSuchRunError(f"No result of the run {run_id} was released.", hint="Name another run.")
+    old_result, new_result = results[before], results[after]
+    return Comparison(
+        kind="runs",
+        before=f"{old.analysis} {before}",
+        after=f"{new.analysis} {after}" if new.analysis != old.analysis else after,
+        snapshots=(old.snapshot_id, new.snapshot_id),
+        changes=tuple(numbers.changes(old_result, new_result)),
+        compared=len({*numbers.values_of(old_result), *numbers.values_of(new_result)}),
+        note="Released results are compared; what changed in inputs, code and parameters is not told.",
+        is_of_inputs=False,
+    )
+
+
 def compare_snapshots(lake: Lake, before: int, after: int) -> Comparison:
     """Two snapshots of the lake: the input tables and the deliveries between. Raises SnapshotExpiredError."""
     for one in (before, after):
@@ -159,12 +193,14 @@ def compare_snapshots(lake: Lake, before: int, after: int) -> Comparison:
     )
 
 
-def compare_parameters(lake: Lake, analysis: str, before: dict[str, Any], after: dict[str, Any]) -> Comparison:
+def compare_parameters(
+    lake: Lake, analysis: str, before: dict[str, Any], after: dict[str, Any], *, audience: Audience = "full"
+) -> Comparison:
     """The newest runs of ``analysis`` with two parameter sets; what is not given has its default.
 
     Raises NoSuchRunError when one has not been run.
     """
-    [notebook] = registry.chosen(lake.settings, [analysis])
+    notebook = registry.one(lake.settings, analysis)
     runs = []
     for given in (before, after):
         values = notebook.parameters(given)
@@ -179,7 +215,7 @@ def compare_parameters(lake: Lake, analysis: str, before: dict[str, Any], after:
                 f"{analysis} has no completed run with these parameters.", hint=f"medisync run {analysis} {flags}"
             )
         runs.append(rows[0]["run_id"])
-    return compare_runs(lake, *runs)
+    return compare_runs(lake, *runs, audience=audience)
 
 
 def _parameters(text: str) -> dict[str, Any]:

@@ -140,6 +140,13 @@ def chosen(settings: Settings, names: list[str]) -> list[AnalysisNotebook]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
+def one(settings: Settings, name: str) -> AnalysisNotebook:
+    """The analysis of this very name; raises UnknownAnalysisError, for ``full_analysis``, too."""
+    if name == FULL_ANALYSIS:
+        raise UnknownAnalysisError(f"{FULL_ANALYSIS} stands for all analyses.", hint="Name one of them.")
+    return chosen(settings, [name])[0]
+
+
 def read_notebook(path: Path) -> AnalysisNotebook | None:
     """What the notebook at ``path`` declares; None when it declares no analysis; NotebookError when it is broken."""
     try:

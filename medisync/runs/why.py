@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medisync.lake import Lake
-from medisync.runs import differences, identity, planning
+from medisync.runs import differences, identity, planning, registry
 from medisync.runs.input_changes import deliveries_between
 from medisync.runs.record import RunRecord, RunStatus
 
@@ -44,7 +44,7 @@ def why(lake: Lake, analysis: str, *, parameters: dict[str, Any] | None = None) 
 
     Raises what :func:`medisync.runs.planning.plan` raises.
     """
-    [chosen] = planning.plan(lake, [analysis], parameters=parameters)
+    [chosen] = planning.plan(lake, [registry.one(lake.settings, analysis).analysis], parameters=parameters)
     if chosen.answered_by is not None:
         return Decision(analysis, False, chosen.answered_by, ())
     rows = lake.query(
