@@ -43,12 +43,15 @@ def volume_figure(result: Result) -> Figure:
 
 def census_figure(result: Result) -> Figure:
     """Occupied beds at midnight of the days ahead, and how many beds there are where that is known."""
-    from medisync.analyses.figures import WARN, as_figure, canvas
+    from medisync.analyses.figures import CALM, WARN, as_figure, canvas
 
     table, beds = _dated(result, "census", "day"), result.metrics.get("beds")
     drawing, axes = canvas(7.2, 3.2)
     _fan(axes, table, "day")
     highest = _highest(table["upper_95"])
+    if "mean_without_change" in table:
+        axes.plot(table["day"], table["mean_without_change"], color=CALM, linestyle=(0, (4, 3)), label="without change")
+        highest = max(highest, _highest(table["mean_without_change"]))
     if isinstance(beds, int):
         axes.axhline(beds, color=WARN, linewidth=1.4, linestyle=(0, (6, 2)), label=f"{beds:,} beds")
         highest = max(highest, float(beds))

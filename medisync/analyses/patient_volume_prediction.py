@@ -191,10 +191,10 @@ def compute(inputs: Inputs, params: Params) -> Result:
         "accuracy": Table.from_frame("Methods tried again at past dates", _accuracy_table(forecast)),
     } | board.tables()
     if census is not None:
-        tables["census"] = Table.from_frame("Occupied beds at midnight", _census_table(census, inputs.last_day))
+        tables["census"] = Table.from_frame("Occupied beds at midnight", census_table(census, inputs.last_day))
         metrics |= {
             "beds": params.beds,
-            "beds_occupied_now": int(_present(inputs)["stays"].sum()),
+            "beds_occupied_now": beds_now(inputs),
             "beds_occupied_highest_mean": _rounded(float(census.mean.max())),
             "probability_more_beds_needed_percent": None
             if census.exceeding_any is None
@@ -236,10 +236,13 @@ def volume_panel(inputs: Inputs, params: Params) -> Panel:
         raise NoDataError(f"Not one complete {noun} has been delivered.", hint="Use a finer frequency.") from None
 
 
-def bed_census(inputs: Inputs, params: Params, forecast: Forecast) -> Census | None:
+def bed_census(
+    inputs: Inputs, params: Params, forecast: Forecast, *, admissions_factor: float = 1.0, stay_factor: float = 1.0
+) -> Census | None:
     """Occupied beds on the days after the last one; None if no stay has ended or nothing can be forecast.
 
-    Patients who have been in for more than a year are taken for records that were never closed.
+    The factors ask: what if there were so many times the admissions, and stays from now on lasted so many times as
+    long? Patients who have been in for more than a year are taken for records that were never closed.
     """
     ended = inputs.stays["ended"].to_numpy(dtype=bool)
     if not inputs.stays["stays"][ended].sum() or pd.isna(forecast.median).any():
@@ -248,7 +251,7 @@ def bed_census(inputs: Inputs, params: Params, forecast: Forecast) -> Census | N
     rng = np.random.default_rng(params.seed)
     ends = [period_end(start, params.frequency) for start in forecast.periods]
     days = [(end - start).days + 1 for start, end in zip(forecast.periods, ends, strict=True)]
-    paths = sample_paths(forecast.errors, forecast.quantiles, CENSUS_PATHS, rng)[0]
+    paths = sample_paths(forecast.errors, forecast.quantiles, CENSUS_PATHS, rng)[0] * admissions_factor
     first = (pd.Timestamp(inputs.last_day) - forecast.periods[0]).days + 1
     admissions = daily_admission_paths(paths, days, rng)[:, max(first, 0) :][:, :CENSUS_DAYS]
     if not admissions.shape[1]:
@@ -261,7 +264,13 @@ def bed_census(inputs: Inputs, params: Params, forecast: Forecast) -> Census | N
         rng,
         in_now=present["stays"].to_numpy(),
         beds=params.beds,
+        stay_factor=stay_factor,
     )
+
+
+def beds_now(inputs: Inputs) -> int:
+    """Beds occupied at midnight of the last day."""
+    return int(_present(inputs)["stays"].sum())
 
 
 def _present(inputs: Inputs) -> pd.DataFrame:
@@ -348,7 +357,8 @@ def _forecast_table(forecast: Forecast) -> pd.DataFrame:
     return table.assign(**{name: table[name].astype(float).round(2) for name in numbers})
 
 
-def _census_table(census: Census, last_day: dt.date) -> pd.DataFrame:
+def census_table(census: Census, last_day: dt.date) -> pd.DataFrame:
+    """Mean and quantiles of the beds occupied at midnight, a row a day from the one after ``last_day``."""
     days = pd.date_range(pd.Timestamp(last_day) + pd.Timedelta(days=1), periods=len(census.mean))
     table = pd.DataFrame({"day": days, "mean": census.mean.round(1)})
     for i, name in enumerate(quantile_names(census.levels)):

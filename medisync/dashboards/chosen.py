@@ -37,7 +37,7 @@ class ChoosingPage:
         self.settings = settings
         self.reader = Reader(settings, deliveries=1)
         self.choices: dict[str, str] = {}
-        self._made: tuple[Hashable, list[Panel]] | None = None
+        self._made: dict[str, tuple[Hashable, list[Panel]]] = {}
         self._sites: tuple[int | None, tuple[str, ...]] = (None, ())
         self._is_hurried = False
 
@@ -48,7 +48,7 @@ class ChoosingPage:
 
     def show_to(self, audience: Audience) -> None:
         self.reader.show_to(audience)
-        self._made = None
+        self._made.clear()
 
     @property
     def may_compute(self) -> bool:
@@ -82,13 +82,16 @@ class ChoosingPage:
         sites = self.sites(view)
         return [Control("site", "Site", chosen, options("All sites", sites))] if sites else []
 
-    def once(self, key: Hashable, make: Callable[[], list[Panel]]) -> list[Panel]:
-        """What ``make`` gave for ``key``; made again only for another key."""
-        if self._made is None or self._made[0] != key:
-            if self._is_hurried:
-                return [Panel("working", "Computing what you chose", headline="This takes a few seconds.")]
-            self._made = (key, make())
-        return self._made[1]
+    def once(self, key: Hashable, make: Callable[[], list[Panel]], place: str = "panels") -> list[Panel]:
+        """What ``make`` gave for ``key``; made again only for another key. Each ``place`` keeps its newest."""
+        known = self._made.get(place)
+        if known is not None and known[0] == key:
+            return known[1]
+        if self._is_hurried:
+            return [Panel(f"working-{place}", "Computing what you chose", headline="This takes a few seconds.")]
+        panels = make()
+        self._made[place] = (key, panels)
+        return panels
 
     def complaint(self, wrong: Sequence[str]) -> str:
         """About choices that are none, without repeating what was asked for."""
@@ -122,8 +125,13 @@ def compute(analysis: str, snapshot: SnapshotReader, **parameters: Any) -> Resul
 
 def result_or_trouble(analysis: str, snapshot: SnapshotReader, **parameters: Any) -> Result | str:
     """:func:`compute`, or in words why there is no result: what fails leaves the rest of the page alone."""
+    return or_trouble(analysis, lambda: compute(analysis, snapshot, **parameters))
+
+
+def or_trouble(analysis: str, make: Callable[[], Result]) -> Result | str:
+    """What ``make`` gives, or in words why it gives nothing."""
     try:
-        return compute(analysis, snapshot, **parameters)
+        return make()
     except MediSyncError as error:
         return str(error)
     except Exception as error:

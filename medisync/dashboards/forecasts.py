@@ -1,16 +1,17 @@
 """The forecasts page: admissions and beds ahead, with the measured accuracy of such forecasts beside them.
 
-The default is what is published; another site, period or horizon is computed here by the same analysis.
+The default is what is published; another site, period or horizon is computed here by the same analysis, and so are the
+beds that would be needed with more or fewer admissions, or with longer or shorter stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medisync.analyses.contract import Result
-from medisync.dashboards.chosen import ChoosingPage, result_or_trouble
+from medisync.dashboards.chosen import ChoosingPage, or_trouble, result_or_trouble
 from medisync.dashboards.overview import heading
 from medisync.dashboards.panels import Control, Panel, controls_part, of_result, panel_part
 from medisync.dashboards.parts import Part, slots
@@ -19,18 +20,34 @@ from medisync.dashboards.reading import View
 from medisync.dashboards.rendering import render
 from medisync.lake import Snapshot
 from medisync.runs.record import RunRecord
+from medisync.settings import Settings
+
+if TYPE_CHECKING:
+    from medisync.analyses.bed_what_if import BedOutlook
 
 ANALYSIS = "patient_volume_prediction"
 FREQUENCIES = (("weekly", "Weeks"), ("daily", "Days"), ("monthly", "Months"))
-NUMBERS = {"horizon": (1, 52), "beds": (0, 100_000)}
+NUMBERS = {"horizon": (1, 52), "beds": (0, 100_000), "admissions": (-50, 100), "stay": (-50, 100)}
 """The smallest and the largest value that can be chosen."""
+
+OF_BEDS = ("admissions", "stay", "beds")
+SLIDERS = ("admissions", "stay")
+LONGEST_NUMBER = 9
+BEDS = "census"
+"""The panel of the beds, whether published or computed here."""
+
+STEP_PERCENT = 5
 
 
 class Forecasts(ChoosingPage):
     """The page of one workspace, as a live page's source."""
 
-    known = ("site", "frequency", "horizon", "beds")
-    defaults = {"frequency": FREQUENCIES[0][0]}  # noqa: RUF012 - never changed
+    known = ("site", "frequency", "horizon", "beds", "admissions", "stay")
+    defaults = {"frequency": FREQUENCIES[0][0], "admissions": "0", "stay": "0"}  # noqa: RUF012 - never changed
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._outlook: tuple[Hashable, BedOutlook] | None = None
 
     def frame(self, parts: Sequence[Part]) -> str:
         return render("page.html", title="Forecasts", slots=slots(parts))
@@ -44,25 +61,31 @@ class Forecasts(ChoosingPage):
         chosen, wrong = self._parameters(view) if self.may_compute else ({}, [])
         if self.may_compute:
             made.append(controls_part(self._controls(chosen, view), self.complaint(wrong)))
-        if not chosen:
-            if one.result is None:
-                return made + [panel_part(panel, view, one=one) for panel in published_panels(view, [ANALYSIS])]
-            panels = details(one.result, one.record)
-            return made + [panel_part(panel, view, one=one if panel is panels[0] else None) for panel in panels]
         snapshot_id = view.data.snapshot_id
-        panels = self.once((snapshot_id, *sorted(chosen.items())), lambda: self._computed(snapshot_id, chosen))
-        return made + [panel_part(panel, view) for panel in panels]
+        change: dict[str, int] = {name: chosen.pop(name) for name in OF_BEDS if name in chosen}
+        if chosen:
+            key = (snapshot_id, *sorted(chosen.items()))
+            panels, shown = self.once(key, lambda: self._computed(snapshot_id, chosen)), None
+        elif one.result is None:
+            panels, shown = published_panels(view, [ANALYSIS]), one
+        else:
+            panels, shown = details(one.result, one.record), one
+        if change:
+            key = (snapshot_id, *sorted({**chosen, **change}.items()))
+            beds = self.once(key, lambda: self._what_if(snapshot_id, chosen, change), "beds")
+            panels = [*panels[:1], *beds, *(panel for panel in panels[1:] if panel.name != BEDS)]
+        return made + [panel_part(panel, view, one=shown if panel is panels[0] else None) for panel in panels]
 
     def _parameters(self, view: View) -> tuple[dict[str, Any], list[str]]:
         """The parameters that differ from the defaults, and the names of choices that are none."""
         chosen: dict[str, Any] = {}
         wrong = []
         for name, text in self.choices.items():
-            least, most = NUMBERS.get(name, (1, 0))
+            number = number_chosen(name, text)
             if (name == "site" and text in self.sites(view)) or (name == "frequency" and text in dict(FREQUENCIES)):
                 chosen[name] = text
-            elif text.isdecimal() and least <= int(text[:9]) <= most:
-                chosen[name] = int(text[:9])
+            elif number is not None:
+                chosen[name] = number
             else:
                 wrong.append(name)
         return chosen, wrong
@@ -72,20 +95,60 @@ class Forecasts(ChoosingPage):
             least, most = map(str, NUMBERS[name])
             return Control(name, label, str(chosen.get(name, "")), kind="number", least=least, most=most, hint=hint)
 
+        def slider(name: str, label: str) -> Control:
+            least, most = map(str, NUMBERS[name])
+            value, step = str(chosen.get(name, 0)), str(STEP_PERCENT)
+            return Control(name, label, value, (), "range", least, most, "as forecast", step=step, none="0")
+
         return [
             *self.site_control(view, chosen.get("site", "")),
             Control("frequency", "Length of a period", chosen.get("frequency", "weekly"), FREQUENCIES),
             number("horizon", "Periods ahead", "8"),
             number("beds", "Beds there are", "not compared"),
+            slider("admissions", "What if: admissions"),
+            slider("stay", "What if: length of stay"),
         ]
 
     def _computed(self, snapshot_id: int, chosen: dict[str, Any]) -> list[Panel]:
-        note = f"Computed on this page from snapshot {snapshot_id} for the choice above; not kept."
+        note = _note(snapshot_id)
         with Snapshot(self.settings, snapshot_id) as snapshot:
             found = result_or_trouble(ANALYSIS, snapshot, **chosen)
         if isinstance(found, str):
             return [Panel("forecast", "Admissions ahead", trouble=found, note=note)]
         return details(found, None, note)
+
+    def _what_if(self, snapshot_id: int, chosen: dict[str, Any], change: dict[str, int]) -> list[Panel]:
+        """The beds with ``change``; the forecast they are drawn from is made once for all changes."""
+        from medisync.analyses.bed_what_if import BedChange, bed_outlook, bed_what_if
+        from medisync.analyses.patient_volume_prediction import Params, load
+
+        key = (snapshot_id, *sorted(chosen.items()))
+        note = f"{_note(snapshot_id)} Present patients and those to come are counted at midnight; 500 sample paths."
+
+        def make() -> Result:
+            if self._outlook is None or self._outlook[0] != key:
+                params = Params.checked(chosen)
+                with Snapshot(self.settings, snapshot_id) as snapshot:
+                    self._outlook = (key, bed_outlook(load(snapshot, params), params))
+            wanted = BedChange(change.get("admissions", 0), change.get("stay", 0), change.get("beds"))
+            return bed_what_if(self._outlook[1], wanted)
+
+        found = or_trouble(ANALYSIS, make)
+        if isinstance(found, str):
+            return [Panel(BEDS, "Beds ahead: what if", trouble=found, note=note)]
+        return [replace(of_result(found, name=BEDS, note=note), finding="")]
+
+
+def number_chosen(name: str, text: str) -> int | None:
+    """The number chosen, or None: numerals alone, within their bounds, and on a slider's step."""
+    if name not in NUMBERS or not text.removeprefix("-").isdecimal() or len(text) > LONGEST_NUMBER:
+        return None
+    number, (least, most) = int(text), NUMBERS[name]
+    return number if least <= number <= most and (name not in SLIDERS or number % STEP_PERCENT == 0) else None
+
+
+def _note(snapshot_id: int) -> str:
+    return f"Computed on this page from snapshot {snapshot_id} for the choice above; not kept."
 
 
 def details(result: Result, record: RunRecord | None, note: str = "") -> list[Panel]:

@@ -18,16 +18,21 @@ SLOT = "panels"
 
 @dataclass(frozen=True)
 class Control:
-    """One input of a page's form. ``options`` are (value, words) of a list; without them it is a number or a day."""
+    """One input of a page's form. ``options`` are (value, words) of a list; without them it is a number or a day.
+
+    A slider (``range``) always has a value: ``none`` is the one that means no choice, ``hint`` its words.
+    """
 
     name: str
     label: str
     value: str
     options: tuple[tuple[str, str], ...] = ()
-    kind: str = "select"  # select, number, date
+    kind: str = "select"  # select, number, date, range
     least: str = ""
     most: str = ""
     hint: str = ""
+    step: str = ""
+    none: str = ""
 
 
 @dataclass(frozen=True)

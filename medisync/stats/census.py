@@ -82,6 +82,22 @@ def stay_survival(
     return StaySurvival(still_in=np.cumprod(1 - hazard), stays=int(times.sum()), ended=int(times[over].sum()))
 
 
+def stretched(still_in: Floats, factor: float) -> Floats:
+    """The survival curve (nights,) of stays ``factor`` times as long; their mean is ``factor`` times the mean.
+
+    A stay that would last a part of a night more is a night longer with that probability. Raises
+    :class:`~medisync.errors.ParameterError` unless the factor is above 0.
+    """
+    if not 0 < factor < float("inf"):
+        raise ParameterError("Stays can only become a positive number of times as long.")
+    # Of a stay of T nights, floor(factor * T + U) with U uniform on [0, 1] lasts more than n nights with the mean of
+    # P(T > u / factor) over u from n to n + 1; ``area`` is the integral of P(T > u), constant between whole nights.
+    area = np.concatenate([[0.0], np.cumsum(still_in)])
+    ends = np.arange(int(np.ceil(factor * len(still_in))) + 1) / factor
+    longer: Floats = factor * np.diff(np.interp(ends, np.arange(len(area)), area))
+    return np.clip(longer, 0.0, 1.0)
+
+
 def daily_admission_paths(paths: Floats, days: Sequence[int], rng: np.random.Generator) -> Counts:
     """Whole admissions (paths, sum of days) per day from ``paths`` (paths, periods) of ``days`` each, spread evenly.
 
@@ -102,17 +118,21 @@ def expected_census(
     *,
     in_now: Sequence[int] | Counts | None = None,
     beds: int | None = None,
+    stay_factor: float = 1.0,
     levels: Sequence[float] = LEVELS,
 ) -> Census:
     """Census of the days to come from ``admissions`` (paths, days) and the patients in now.
 
     ``nights_so_far`` (groups,) are the nights present patients have stayed, ``in_now`` (groups,) how many there are of
-    each (default one). Raises :class:`~medisync.errors.ParameterError` for beds below 0 and
+    each (default one). With a ``stay_factor`` stays to come, and what is left of those of present patients, last so
+    many times as long. Raises :class:`~medisync.errors.ParameterError` for beds below 0 and
     :class:`~medisync.errors.SeriesError` for negative counts.
     """
     given = checked_levels(levels)
     if beds is not None and beds < 0:
         raise ParameterError("The number of beds cannot be negative.")
+    if not 0.01 <= stay_factor <= 100:
+        raise ParameterError("Stays can become a hundredth to a hundred times as long.")
     arriving = np.asarray(admissions, dtype=np.int64)
     stayed = np.asarray(nights_so_far, dtype=np.int64)
     present = np.ones(len(stayed), dtype=np.int64) if in_now is None else np.asarray(in_now, dtype=np.int64)
@@ -122,13 +142,15 @@ def expected_census(
         raise SeriesError("Admissions, nights and patients cannot be negative.")
     paths, days = arriving.shape
     occupied = np.zeros((paths, days), dtype=np.int64)
-    curve = _continued(survival.still_in, int(stayed.max(initial=0)) + days + 1)
+    curve = _continued(survival.still_in, int(stayed.max(initial=0)) + int(np.ceil(days / stay_factor)) + 2)
+    staying = curve if stay_factor == 1 else stretched(curve, stay_factor)
     for day in range(days):
         # Admitted on this day: in at its midnight if they stay more than 0 nights, the next with more than 1, ...
-        occupied[:, day:] += _remaining(arriving[:, day], curve[: days - day], rng)
+        occupied[:, day:] += _remaining(arriving[:, day], staying[: days - day], rng)
     for nights, count in zip(stayed, present, strict=True):
         if count and curve[nights] > 0:
-            chance = curve[nights + 1 : nights + 1 + days] / curve[nights]
+            chance = curve[nights + 1 :] / curve[nights]
+            chance = (chance if stay_factor == 1 else stretched(chance, stay_factor))[:days]
             occupied += _remaining(np.full(paths, count), chance, rng)
     exceeding = None if beds is None else (occupied > beds).mean(axis=0)
     return Census(

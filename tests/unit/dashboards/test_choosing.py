@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import csv
+import datetime as dt
 import io
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -32,10 +33,17 @@ MARKUP = "Hill <b>& 'Lake'"
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A lake with 900 admissions at three sites, one of them named in markup; no analysis has run."""
+    """A lake with 900 admissions of 2 to 8 nights at three sites, one named in markup; no analysis has run."""
     folder = tmp_path_factory.mktemp("hospital")
     settings = Settings(data=folder / "data", reports=folder / "reports")
-    rows = [{**row, "Hospital": row["Hospital"].replace("Hill Infirmary", MARKUP)} for row in admissions(900)]
+    rows = [
+        {
+            **row,
+            "Hospital": row["Hospital"].replace("Hill Infirmary", MARKUP),
+            "Discharge Date": str(dt.date.fromisoformat(row["Date of Admission"]) + dt.timedelta(days=2 + number % 7)),
+        }
+        for number, row in enumerate(admissions(900))
+    ]
     lake = Lake(settings)
     intake.ingest(lake, write_csv(folder / "admissions.csv", rows))
     lake.close()
@@ -110,6 +118,26 @@ class TestForecasts:
         assert "next 3 months" in shown
         assert "not kept" in shown
         assert 'value="20"' in shown
+
+    def test_beds_are_asked_again_at_once_from_one_forecast(
+        self, hospital: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        page = Forecasts(hospital)
+        page.choose({"admissions": "20", "stay": "-10", "beds": "35"})
+        shown = html(page.parts(), "panel-census")
+        assert "With 20\N{NO-BREAK SPACE}% more admissions and stays 10\N{NO-BREAK SPACE}% shorter" in shown
+        assert "More than 35 are needed on one night or more with probability" in shown
+        assert "<svg" in shown
+        monkeypatch.setattr("medisync.analyses.bed_what_if.bed_outlook", pytest.fail)
+        page.choose({"admissions": "0", "stay": "25"})
+        parts = page.parts()
+        assert "With stays 25\N{NO-BREAK SPACE}% longer" in html(parts, "panel-census")
+        assert '<output data-none="as forecast">+25 %</output>' in html(parts, "controls")
+
+    @pytest.mark.parametrize("text", ["7", "-55", "105", "--5", "5.0", "x", "", "\u0663\u0665" * 9])
+    def test_a_change_off_the_slider_is_none(self, text: str) -> None:
+        assert forecasts.number_chosen("stay", text) is None
+        assert forecasts.number_chosen("stay", "-50") == -50
 
     def test_the_backtest_in_a_sentence_needs_its_numbers(self) -> None:
         empty = Result(analysis="a", title="t", headline="h", finding=Finding.TOO_LITTLE)

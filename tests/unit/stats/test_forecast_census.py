@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from medisync.errors import ParameterError, SeriesError
-from medisync.stats.census import daily_admission_paths, expected_census, stay_survival
+from medisync.stats.census import daily_admission_paths, expected_census, stay_survival, stretched
 
 
 def geometric_survival(keep: float, nights: int = 200):
@@ -104,3 +104,28 @@ def test_bad_input(call, error):
 def test_bad_census_input(admissions, nights, beds, error):
     with pytest.raises(error):
         expected_census(admissions, geometric_survival(0.5, 20), nights, np.random.default_rng(1), beds=beds)
+
+
+def test_a_stretched_curve_has_a_stretched_mean_and_is_a_curve():
+    still_in = geometric_survival(0.8).still_in
+    for factor in (0.3, 1.0, 1.25, 3.0):
+        longer = stretched(still_in, factor)
+        assert longer.sum() == pytest.approx(factor * still_in.sum())
+        assert (np.diff(longer) <= 1e-12).all()
+    assert stretched(still_in, 1.0) == pytest.approx(still_in)
+    assert stretched(np.array([1.0, 1.0]), 1.25) == pytest.approx([1, 1, 0.5])  # 2 nights: 2 or 3, evenly
+    for factor in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ParameterError):
+            stretched(still_in, factor)
+
+
+def test_longer_stays_fill_beds_as_little_s_law_says_and_present_patients_stay_on():
+    rng = np.random.default_rng(5)
+    survival = geometric_survival(0.8)
+    longer = expected_census(rng.poisson(30, (1500, 90)), survival, [], rng, stay_factor=1.5)
+    assert longer.mean[-10:] == pytest.approx(np.full(10, 1.5 * 30 * survival.mean_nights), rel=0.02)
+    nobody = np.zeros((2000, 60), dtype=int)
+    left = [expected_census(nobody, survival, [3], rng, in_now=[100], stay_factor=f).mean.sum() for f in (0.5, 1, 2)]
+    assert left == pytest.approx([200, 400, 800], rel=0.03)  # nights to come: 100 patients, 4 each, times the factor
+    with pytest.raises(ParameterError):
+        expected_census(nobody, survival, [], rng, stay_factor=0.0)

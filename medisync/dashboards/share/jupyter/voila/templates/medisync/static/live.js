@@ -114,14 +114,24 @@
     const form = content.querySelector("form[data-controls]");
     return form ? Object.fromEntries(new FormData(form)) : {};
   }
+  const isNone = ([name, value]) => {
+    const one = content.querySelector("form[data-controls]").elements[name];
+    return value === "" || value === one.dataset.none;
+  };
+  function speak(slider) {
+    const words = slider.parentElement.querySelector("output");
+    const sign = slider.value > 0 ? "+" : "";
+    words.textContent = slider.value === slider.dataset.none ? words.dataset.none : `${sign}${slider.value} %`;
+  }
 
   let choiceTimer = 0;
   function chosen(event) {
     if (!event.target.form || !event.target.form.matches("form[data-controls]")) return;
+    if (event.target.type === "range") speak(event.target);
     clearTimeout(choiceTimer);
     choiceTimer = setTimeout(() => {
       const chosenNow = choices();
-      const query = new URLSearchParams(Object.entries(chosenNow).filter(([, value]) => value !== ""));
+      const query = new URLSearchParams(Object.entries(chosenNow).filter((one) => !isNone(one)));
       history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
       if (socket && socket.readyState === WebSocket.OPEN && comm) send("comm_msg", { data: { choices: chosenNow } });
     }, CHOICE_MS);
@@ -134,7 +144,8 @@
     if (!button) return;
     for (const one of button.form.elements) {
       if (one.tagName === "SELECT") one.selectedIndex = 0;
-      if (one.tagName === "INPUT") one.value = "";
+      if (one.tagName === "INPUT") one.value = one.dataset.none || "";
+      if (one.type === "range") speak(one);
     }
     chosen({ target: button });
   });
