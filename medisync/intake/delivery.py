@@ -230,7 +230,8 @@ def _refuse_too_many_faults(
         "LIMIT 3"
     ).fetchall()
     listed = "; ".join(
-        f"{f'{part}, ' if part else ''}column {column}: {reason} in {n:,} rows, first in row {row}"
+        f"{f'{part}, ' if part else ''}{f'column {column}' if column else 'the whole row'}: {reason} in {n:,} rows, "
+        f"first in row {row}"
         for part, column, reason, n, row in worst
     )
     raise refused(

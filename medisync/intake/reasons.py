@@ -36,6 +36,7 @@ class FileFault(StrEnum):
     UNPROCESSABLE = "UNPROCESSABLE"  # the database could not work with it, and no check foresaw why
     MIXED_DATES = "MIXED_DATES"  # one column has dates with the day first and dates with the month first
     AMBIGUOUS_DATES = "AMBIGUOUS_DATES"  # no date of a column tells whether day or month comes first
+    AMBIGUOUS_NUMBERS = "AMBIGUOUS_NUMBERS"  # no number of a column tells whether 1.000 is a thousand, or both occur
     AGE_UNITS = "AGE_UNITS"  # ages that are months or days
     AMOUNT_UNITS = "AMOUNT_UNITS"  # amounts in another unit than the source's own history; only where it says so
     VOLUME_UNUSUAL = "VOLUME_UNUSUAL"  # far fewer or more rows than usual; only where the source says so
@@ -67,6 +68,7 @@ class Notice(StrEnum):
     SKIPPED_RESOURCES = "SKIPPED_RESOURCES"  # FHIR resources of other types
     CODE_WITHOUT_NAME = "CODE_WITHOUT_NAME"  # a code stands where its name was not to be had
     TRANSCODED = "TRANSCODED"  # files whose text was not UTF-8 and was converted
+    TITLE_LINES = "TITLE_LINES"  # lines above the header: a title, a date
     LINE_ENDS_MIXED = "LINE_ENDS_MIXED"  # files with line ends of two kinds
     WAITING = "WAITING"  # conditions and prescriptions whose admission has not come yet
     SPLIT_CELL = "SPLIT_CELL"  # an amount stood behind the insurer, in one cell

@@ -163,6 +163,7 @@ class Source(_Part):
     decimal: Literal[".", ","] | None = None
     date_order: DateOrder | None = None
     date_formats: Names = ()
+    missing: Names = ()
 
     codes: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     thresholds: Thresholds = Thresholds()

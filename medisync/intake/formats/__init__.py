@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medisync.errors import DeliveryRefusedError
-from medisync.intake.formats import fhir, parquet, text, workbook
+from medisync.intake.formats import fhir, foreign, parquet, text, workbook
 from medisync.intake.formats.tables import Room, Table
 from medisync.intake.parts import ZIP_MAGIC, Part
 from medisync.intake.sources import Source
@@ -51,4 +51,5 @@ def _tables_of(
         return workbook.tables_of(part, source, room)
     if fhir.is_json(start):
         return fhir.tables_of(part, compression, cursor)
+    foreign.refuse(start)
     return [text.table_of(part, start, compression, source, room)]

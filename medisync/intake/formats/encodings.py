@@ -18,6 +18,9 @@ UTF8 = "utf-8"
 WINDOWS = "windows-1252"
 UNDEFINED_IN_WINDOWS = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
+IN_A_WORD = re.compile(rb"[a-z][\x80-\x9b\x9d\x9f\xa1-\xbf\xc0-\xd6\xd8-\xde][a-z]")
+"""Capitals and signs of Windows-1252 between small letters: it is another encoding, such as that of old Macintoshes."""
+
 PLAUSIBLE_SHARE = 0.9
 """Of the bytes above 127, so many are letters or usual signs in a text of that encoding."""
 
@@ -46,6 +49,8 @@ def _looks_like_windows(text: bytes) -> bool:
     damaged = [run for run in runs if not _is_utf8(run)]
     if not damaged or len(damaged) < len(runs):
         return False  # UTF-8, or UTF-8 with some damage: the damaged rows are set aside one by one
+    if len(IN_A_WORD.findall(text)) > (1 - PLAUSIBLE_SHARE) * len(damaged):
+        return False
     signs = b"".join(damaged).decode("cp1252")
     return sum(sign.isalpha() or sign in USUAL_SIGNS for sign in signs) >= PLAUSIBLE_SHARE * len(signs)
 

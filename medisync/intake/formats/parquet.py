@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import duckdb
 
 MAGIC = b"PAR1"
+NESTED = re.compile(r"\]$|^(STRUCT|MAP|UNION)\(")
 READ = "read_parquet(?, hive_partitioning = false)"
 
 
@@ -43,6 +44,14 @@ def table_of(part: Part, cursor: duckdb.DuckDBPyConnection) -> Table:
 
     def read(cursor: duckdb.DuckDBPyConnection, positions: Mapping[str, int], table: str) -> None:
         delimited.prepare(cursor)
+        for name, index in positions.items():
+            if NESTED.search(described[index][1]):
+                raise refused(
+                    FileFault.MALFORMED,
+                    f"Column {name} holds lists or structures instead of one value.",
+                    column=name,
+                    hint="Write a row for each value, or a column for each field.",
+                )
         kept = "".join(f", nullif(trim({texts[index]}), '') AS {identifier(name)}" for name, index in positions.items())
         hashed = ", ".join(identifier(name) for name in names)
         try:

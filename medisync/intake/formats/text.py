@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from medisync.errors import DeliveryRefusedError
 from medisync.intake import delimited
 from medisync.intake.feeds import Reader
-from medisync.intake.formats import encodings
+from medisync.intake.formats import encodings, titles
 from medisync.intake.formats.tables import SAMPLE_ROWS, Room, Table
 from medisync.intake.parts import Part
 from medisync.intake.reading import DELIMITERS, HEADER_BYTES, DelimitedFile, is_gzip, open_stream, refused
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import duckdb
 
 MOST_COLUMNS = 5_000
+SEPARATOR = re.compile(rb"(?i)sep=([,;\t|])")
 
 
 def start_of(part: Part) -> tuple[bytes, str]:
@@ -50,7 +52,9 @@ def table_of(part: Part, start: bytes, compression: str, source: Source, room: R
         file = _as_utf8(file, encoding, room)
         notices[Notice.TRANSCODED.value] = 1
         start = file.path.read_bytes()[:HEADER_BYTES] if file.path.stat().st_size <= HEADER_BYTES else _head(file)
-    file, sample = _dialect(file, start.removeprefix(codecs.BOM_UTF8), source)
+    file, sample, titles_above = _dialect(file, start.removeprefix(codecs.BOM_UTF8), source)
+    if titles_above:
+        notices[Notice.TITLE_LINES.value] = titles_above
     return _table(part, file, sample, notices, room)
 
 
@@ -59,12 +63,20 @@ def _head(file: DelimitedFile) -> bytes:
         return stream.read(HEADER_BYTES)
 
 
-def _dialect(file: DelimitedFile, start: bytes, source: Source) -> tuple[DelimitedFile, tuple[tuple[str, ...], ...]]:
-    """``file`` with its delimiter and header, and its first rows."""
+def _dialect(
+    file: DelimitedFile, start: bytes, source: Source
+) -> tuple[DelimitedFile, tuple[tuple[str, ...], ...], int]:
+    """``file`` with its delimiter and header, its first rows, and how many lines of text stand above the header."""
     if not start.strip():
         raise refused(FileFault.EMPTY_FILE, "It is empty.")
     lines = start.splitlines()
     blank = next(number for number, line in enumerate(lines) if line.strip())
+    declared = SEPARATOR.fullmatch(lines[blank].strip())
+    if declared and len(lines) > blank + 1:  # Excel's first line: which delimiter follows
+        blank += 1
+    above = titles.lines_above(lines[blank:], source.delimiter)
+    blank += above
+    titles_above = sum(bool(one.strip()) for one in lines[blank - above : blank])
     line = lines[blank]
     if len(line) >= HEADER_BYTES - len(codecs.BOM_UTF8):
         raise refused(FileFault.MALFORMED, f"Its first line has {HEADER_BYTES:,} bytes or more: it is no header.")
@@ -76,7 +88,9 @@ def _dialect(file: DelimitedFile, start: bytes, source: Source) -> tuple[Delimit
         ) from None
     if "\0" in header:
         raise refused(FileFault.MALFORMED, "Its header holds NUL bytes: it is no text table.")
-    delimiter: str = source.delimiter or max(DELIMITERS, key=lambda sign: (_width(header, sign), header.count(sign)))
+    delimiter: str = source.delimiter or (
+        declared.group(1).decode() if declared else max(DELIMITERS, key=lambda sign: titles.rank(header, sign))
+    )
     columns = tuple(name.strip() for name in next(csv.reader(io.StringIO(header), delimiter=delimiter)))
     if len(columns) > MOST_COLUMNS:
         raise refused(
@@ -89,11 +103,7 @@ def _dialect(file: DelimitedFile, start: bytes, source: Source) -> tuple[Delimit
             rows.append(tuple(value.strip() for value in row))
         if len(rows) == SAMPLE_ROWS:
             break
-    return replace(file, columns=columns, delimiter=delimiter, lines_before_rows=blank + 1), tuple(rows)
-
-
-def _width(header: str, delimiter: str) -> int:
-    return len(next(csv.reader(io.StringIO(header), delimiter=delimiter), []))
+    return replace(file, columns=columns, delimiter=delimiter, lines_before_rows=blank + 1), tuple(rows), titles_above
 
 
 def _as_utf8(file: DelimitedFile, encoding: str, room: Room) -> DelimitedFile:

@@ -6,6 +6,7 @@ columns that role uses into DuckDB; the layout then makes feeds of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from medisync.intake.feeds import Feed, Kind
 from medisync.intake.formats import Table
-from medisync.intake.layouts import values
+from medisync.intake.layouts import mending, values
 from medisync.intake.layouts.dates import dates_of, is_plain
 from medisync.intake.layouts.fhir import FHIR_R4
 from medisync.intake.layouts.healthcare import HEALTHCARE_CSV
@@ -113,7 +114,8 @@ def _read_one(
 ) -> Reading:
     role, part = match.role, match.table.part.label
     reader = match.table.read(cursor, match.positions, name)
-    samples = {column: [row[index] for row in match.table.sample] for column, index in match.positions.items()}
+    written = {column: [row[index] for row in match.table.sample] for column, index in match.positions.items()}
+    samples = mending.without_missing(written, source)
     dated = [column for column in role.dates if column in match.positions]
     odd = [column for column in dated if role.resource or not is_plain(samples[column])]
     is_set = len(recognised.layout.roles) > 1 and recognised.layout.name != MAPPED
@@ -127,6 +129,7 @@ def _read_one(
     for column in role.columns:
         if column not in match.positions:
             cursor.execute(f"ALTER TABLE temp.{name} ADD COLUMN {identifier(column)} VARCHAR")
+    name = mending.over(cursor, name, written, source, recognised.layout)
     dates = dates_of(cursor, name, dated, odd, source)
     return Reading(role, part, name, frozenset(match.positions), samples, dates, reader)
 
@@ -154,13 +157,13 @@ def _candidates(source: Source) -> tuple[Layout, ...]:
 
 def _match(table: Table, layouts: Sequence[Layout]) -> tuple[Layout, Match] | None:
     """The role that fits best; None when none does. Raises DeliveryRefusedError when one nearly does."""
-    positions = {name.casefold(): index for index, name in reversed(list(enumerate(table.columns)))}
+    positions = _positions(table.columns)
     best: tuple[tuple[float, int], Layout, Role] | None = None
     for layout in layouts:
         for role in layout.roles:
             if role.resource != table.resource or _is_other(role, table, positions):
                 continue
-            there = sum(column.casefold() in positions for column in role.required)
+            there = sum(_folded(column) in positions for column in role.required)
             share = there / len(role.required)
             if share < _enough(layout, role, table):
                 continue
@@ -170,7 +173,7 @@ def _match(table: Table, layouts: Sequence[Layout]) -> tuple[Layout, Match] | No
     if best is None:
         return None
     _, layout, role = best
-    missing = [column for column in role.required if column.casefold() not in positions]
+    missing = [column for column in role.required if _folded(column) not in positions]
     if missing:
         raise refused(
             FileFault.MISSING_COLUMN,
@@ -178,12 +181,29 @@ def _match(table: Table, layouts: Sequence[Layout]) -> tuple[Layout, Match] | No
             column=missing[0],
             hint="docs/intake.md lists the columns.",
         )
-    folded = [name.casefold() for name in table.columns]
+    exact, folded = [name.casefold() for name in table.columns], [_folded(name) for name in table.columns]
     for column in role.columns:
-        if folded.count(column.casefold()) > 1:
+        if (exact if column.casefold() in exact else folded).count(
+            column.casefold() if column.casefold() in exact else _folded(column)
+        ) > 1:
             raise refused(FileFault.DUPLICATE_COLUMN, f"{_called(table)} has the column {column} twice.", column=column)
-    used = {column: positions[column.casefold()] for column in role.columns if column.casefold() in positions}
+    places = {name: index for index, name in reversed(list(enumerate(exact)))}
+    used = {
+        column: places.get(column.casefold(), positions[_folded(column)])
+        for column in role.columns
+        if _folded(column) in positions
+    }
     return layout, Match(table, role, used)
+
+
+def _folded(name: str) -> str:
+    """A column's name without regard to case, and to whether its words are apart by spaces, hyphens or underscores."""
+    return re.sub(r"[\s_-]+", " ", name.strip().casefold())
+
+
+def _positions(columns: Sequence[str]) -> dict[str, int]:
+    """Folded name -> where it stands first."""
+    return {_folded(name): index for index, name in reversed(list(enumerate(columns)))}
 
 
 def _enough(layout: Layout, role: Role, table: Table) -> float:
@@ -199,7 +219,7 @@ def _stem(table: Table) -> str:
 
 def _is_other(role: Role, table: Table, positions: Mapping[str, int]) -> bool:
     """Whether a table with a role's columns shows by others, or by its name, to be something else."""
-    is_foreign = any(column.casefold() in positions for column in role.foreign)
+    is_foreign = any(_folded(column) in positions for column in role.foreign)
     return is_foreign or any(_stem(table).startswith(stem) for stem in role.other_stems)
 
 
@@ -212,13 +232,19 @@ def _role_name(layout: Layout, role: Role) -> str:
 
 
 def _unknown(table: Table | None, layouts: Sequence[Layout]) -> Exception:
-    hint = "docs/intake.md describes the known layouts."
+    hint = "medisync source draft FILE writes a first mapping of it; docs/intake.md describes the known layouts."
     if table is None:
         return refused(FileFault.UNKNOWN_LAYOUT, "It holds no table.", hint=hint)
-    there = {name.casefold() for name in table.columns}
+    if len(table.columns) == 1:
+        return refused(
+            FileFault.UNKNOWN_LAYOUT,
+            "Its first line is a single column.",
+            hint="Is it a table with a line of names, apart by comma, semicolon, tab or bar? docs/intake.md has more.",
+        )
+    there = {_folded(name) for name in table.columns}
     roles = [(layout, role) for layout in layouts for role in layout.roles if role.resource is None]
     lacking = {
-        (layout.name, role.name): [column for column in role.required if column.casefold() not in there]
+        (layout.name, role.name): [column for column in role.required if _folded(column) not in there]
         for layout, role in roles
     }
     layout, role = max(

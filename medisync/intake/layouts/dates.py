@@ -31,7 +31,8 @@ DAYS = {
     DateOrder.MONTH: ("%m-%d-%y", "%m-%d-%Y"),
     DateOrder.YEAR: ("%y-%m-%d",),
 }
-ANY_ORDER = ("%Y-%m-%d", "%d-%b-%y", "%d-%b-%Y", "%d-%B-%Y", "%b-%d,-%Y", "%B-%d,-%Y")
+NAMED = re.compile(r"\d{1,2}[-/. ]*[A-Za-z]{3,9}[-/., ]+\d{2,4}(\D|$)|[A-Za-z]{3,9}[. ]+\d{1,2}, *\d{4}(\D|$)")
+NAMED_MONTHS = ("%d-%b-%y", "%d-%b-%Y", "%d-%B-%y", "%d-%B-%Y", "%b-%d,-%Y", "%B-%d,-%Y")
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class Dates:
         if self.is_plain:
             return f"try_strptime({text}, {_list(ISO)})"
         if self.order is DateOrder.YEAR:
-            return _iso(text, self.zone)
-        days = (*DAYS[self.order], *ANY_ORDER)
+            days: tuple[str, ...] = NAMED_MONTHS
+        else:
+            days = (*DAYS[self.order], "%Y-%m-%d", *NAMED_MONTHS)
         formats = [day + clock for clock in CLOCKS for day in days]
-        plain = f"regexp_replace({text}, '[-/. T]+', '-', 'g')"
+        plain = f"regexp_replace(regexp_replace({text}, '(\\d)T(\\d)', '\\1-\\2'), '[-/. ]+', '-', 'g')"
         return f"coalesce({_iso(text, self.zone)}, try_strptime({plain}, {_list(formats)}))"
 
 
@@ -126,8 +128,8 @@ def is_plain(sample: Sequence[str]) -> bool:
     """Whether these values are plain ISO dates, or so few are not that these are faults rather than a way to write."""
     texts = [text for text in sample if text]
     odd = [text for text in texts if not PLAIN.fullmatch(text)]
-    numeric = sum(bool(re.match(NUMERIC, text)) for text in odd)
-    return 2 * numeric < max(len(texts), 1) and not any(ISO_LIKE.match(text) for text in odd)
+    others = sum(bool(re.match(NUMERIC, text) or NAMED.match(text)) for text in odd)
+    return 2 * others < max(len(texts), 1) and not any(ISO_LIKE.match(text) for text in odd)
 
 
 def _evidence(cursor: duckdb.DuckDBPyConnection, table: str, column: str) -> tuple[int, int, int]:

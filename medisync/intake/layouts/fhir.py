@@ -105,7 +105,7 @@ def _encounters(
     if patients:
         typed["v_birth"] = patients[0].dates.get("birthDate", Dates()).sql('"birth"')
         admission["age_years"] = values.full_years("v_birth", "v_admitted_at")
-        checks = (*checks, *values.born("subject", "v_birth", "v_admitted_at"))
+        checks = (*checks, *values.born("subject", "v_birth", "v_admitted_at", source.thresholds.oldest_age_years))
     return Feed(
         part=reading.part,
         table=table,

@@ -100,7 +100,7 @@ def _feed(reading: Reading, source: Source) -> Feed:
             *values.needed("Name", ADMITTED),
             *values.admitted(ADMITTED, "v_admitted_at"),
             *values.discharged(DISCHARGED, "v_discharged_at", "v_admitted_at"),
-            *values.aged("Age", "v_age"),
+            *values.aged("Age", "v_age", source.thresholds.oldest_age_years),
             *values.priced("Billing Amount", "v_billing"),
         ),
         notices=notices,

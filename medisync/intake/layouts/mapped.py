@@ -54,10 +54,12 @@ def _feed(reading: Reading, columns: Columns, source: Source) -> Feed:
         if columns.discharged_at:
             checks += values.discharged(columns.discharged_at, "v_discharged_at", "v_admitted_at")[-1:]
         if columns.birth_date:
-            checks += values.born(columns.birth_date, "v_birth_date", "v_admitted_at")
+            checks += values.born(
+                columns.birth_date, "v_birth_date", "v_admitted_at", source.thresholds.oldest_age_years
+            )
     if columns.age_years:
         typed["v_age"] = values.number(columns.age_years, reading.sample(columns.age_years), source.decimal)
-        checks += values.aged(columns.age_years, "v_age")
+        checks += values.aged(columns.age_years, "v_age", source.thresholds.oldest_age_years)
     if columns.billing_amount:
         typed["v_billing"] = values.number(
             columns.billing_amount, reading.sample(columns.billing_amount), source.decimal

@@ -129,7 +129,7 @@ def _visits(cursor: duckdb.DuckDBPyConnection, reading: Reading, readings: Seque
     if births:
         typed["v_birth"] = 'try_cast("birth" AS DATE)'
         admission["age_years"] = values.full_years("v_birth", "v_admitted_at")
-        checks = (*checks, *values.born("person_id", "v_birth", "v_admitted_at"))
+        checks = (*checks, *values.born("person_id", "v_birth", "v_admitted_at", source.thresholds.oldest_age_years))
     return Feed(
         part=reading.part,
         table=table,

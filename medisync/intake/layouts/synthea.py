@@ -121,7 +121,7 @@ def _encounters(
     if births:
         typed["v_birth"] = births[0].dates.get("BIRTHDATE", Dates()).sql('"birth"')
         admission["age_years"] = values.full_years("v_birth", "v_admitted_at")
-        checks = (*checks, *values.born("PATIENT", "v_birth", "v_admitted_at"))
+        checks = (*checks, *values.born("PATIENT", "v_birth", "v_admitted_at", source.thresholds.oldest_age_years))
     return Feed(
         part=reading.part,
         table=table,
