@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
+import random
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,7 +18,9 @@ from medisync.settings import Settings
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10.0
-RETRY_SECONDS = (0.1, 0.4, 1.0)
+RETRY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Pauses before a request that Prefect could not do just then is sent again; each varies by half of itself, so that
+requests which got into each other's way do not meet again."""
 AWAY = "The Prefect server does not answer, so nothing can be started; results can still be read."
 
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
@@ -72,6 +75,7 @@ class Orchestrator:
             headers=prefect_auth.headers(settings),
         )
         self._deployments: dict[str, str] = {}
+        self._requesting = asyncio.Lock()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -91,9 +95,13 @@ class Orchestrator:
     async def request(self, deployment: str, parameters: dict[str, Any], *, tag: str) -> tuple[FlowRun, bool]:
         """The flow run that is going on under ``tag``, or a new one; and whether it was there already.
 
-        Two requests at once get the same: both know the same newest run, so both bring Prefect the same key, and
-        Prefect makes one flow run a key.
+        Two requests at once get the same: in this process one waits for the other; in two processes both know the
+        same newest run, so both bring Prefect the same key, and Prefect makes one flow run a key.
         """
+        async with self._requesting:
+            return await self._requested(deployment, parameters, tag)
+
+    async def _requested(self, deployment: str, parameters: dict[str, Any], tag: str) -> tuple[FlowRun, bool]:
         before = await self.newest(tag)
         if before is not None and not before.is_over:
             return before, True
@@ -144,7 +152,7 @@ class Orchestrator:
             for wait_seconds in RETRY_SECONDS:
                 if not (answer.is_server_error or answer.status_code == httpx.codes.CONFLICT):
                     break
-                await asyncio.sleep(wait_seconds)
+                await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - a pause, no secret
                 answer = await self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise OrchestratorAwayError(AWAY, hint="Try again in a moment; /api/health shows each part.") from error

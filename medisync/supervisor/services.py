@@ -87,7 +87,7 @@ def services(settings: Settings, *, lab: bool = False) -> list[Service]:
             command=(
                 python,
                 "-m",
-                "prefect",
+                "medisync.supervisor.prefect_server",
                 "server",
                 "start",
                 "--host",
