@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medisync.api.envelope import dumped
+from medisync.api.moment import Moment, moment
 from medisync.api.records import RUN_COLUMNS, with_headlines
 from medisync.api.views import Sight, delivery_view, run_view
 from medisync.lake import Lake
@@ -80,7 +81,14 @@ def parse_id(text: str) -> tuple[int, int]:
 
 def events_after(lake: Lake, snapshot_id: int, *, until: int | None = None) -> list[Event]:
     """The events of the snapshots after ``snapshot_id``, oldest first; raises GapError when some are forgotten."""
-    newest = lake.last_snapshot_id() or 0
+    if snapshot_id == until:
+        return []
+    with moment(lake) as now:
+        return _events_after(now, snapshot_id, until)
+
+
+def _events_after(lake: Moment, snapshot_id: int, until: int | None) -> list[Event]:
+    newest = lake.last_snapshot_id()
     last = newest if until is None else min(until, newest)
     if snapshot_id > newest or last - snapshot_id > LONGEST_REPLAY:
         raise GapError

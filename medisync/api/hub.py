@@ -13,6 +13,7 @@ from medisync.api import changes, metrics
 from medisync.api.changes import Event, GapError, as_lines
 from medisync.api.errors import LakeUnreadableError, TooManyStreamsError
 from medisync.api.reading import LakeReader
+from medisync.api.replay import Replay
 from medisync.api.shelf import Shelf
 from medisync.api.views import Sight
 from medisync.errors import MediSyncError
@@ -20,8 +21,8 @@ from medisync.runs.progress import RunInProgress, runs_in_progress
 
 log = logging.getLogger("medisync.api")
 
-POLL_SECONDS = 0.2
-NOTEBOOKS_EVERY = 5
+POLL_SECONDS = 0.1
+NOTEBOOKS_EVERY = 10
 """In how many looks the notebooks' folder is looked at, too."""
 TROUBLE_SECONDS = 2.0
 """Between looks at a lake that cannot be read."""
@@ -36,6 +37,8 @@ class Client:
 
     def __init__(self, sight: Sight) -> None:
         self.sight = sight
+        self.seen = (0, 0)
+        """The last event this client had from elsewhere, which need not be told again."""
         self.is_slow = False
         self.on_drop: Callable[[], object] = lambda: None
         self._waiting: deque[bytes] = deque()
@@ -84,6 +87,7 @@ class Hub:
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
         self._looks = 0
+        self._replay = Replay(reader)
 
     @property
     def clients(self) -> int:
@@ -131,28 +135,28 @@ class Hub:
         self._clients.discard(client)
         metrics.STREAMS.set(len(self._clients))
 
-    async def missed(self, last_id: str | None, sight: Sight, until: int) -> bytes:
+    async def missed(self, last_id: str | None, client: Client, until: int) -> bytes:
         """What a client that saw ``last_id`` gets first: what it missed, or word that it must load everything anew."""
         if last_id is None:
             return as_lines("stream.ready", {"snapshot": until}, event_id=f"{until}-0")
         try:
-            snapshot_id, number = changes.parse_id(last_id)
-            events = await self._reader.read(changes.events_after, self._reader.lake, snapshot_id - 1, until=until)
+            client.seen = changes.parse_id(last_id)
+            events = await self._replay.after(client.seen, until=until)
         except (GapError, LakeUnreadableError):
+            client.seen = (0, 0)
             return as_lines("stream.reset", {"snapshot": until}, event_id=f"{until}-0")
-        wanted = (one for one in events if (one.snapshot_id, one.number) > (snapshot_id, number))
-        return b"".join(filter(None, (one.lines(sight) for one in wanted))) or b": nothing missed\n\n"
+        return b"".join(filter(None, (one.lines(client.sight) for one in events))) or b": nothing missed\n\n"
 
     async def look(self) -> None:
         """One look at the lake and at the runs that are going on."""
         self._looks += 1
         await self._look_for_started()
-        newest = await self._reader.read(self._newest)
+        newest = await self._reader.read(self._reader.newest)
         if newest == self.position and self._shelf.state is not None and self._looks % NOTEBOOKS_EVERY:
             return
         if newest < self.position:  # the lake was replaced
             await self._reader.read(self._shelf.refresh)
-            self._send_to_all("stream.reset", {"snapshot": newest}, event_id=f"{newest}-0")
+            self._start_anew(newest)
         elif newest > self.position:
             await self._tell_of(newest)
         else:
@@ -168,22 +172,31 @@ class Hub:
             return_exceptions=True,
         )
         if isinstance(events, GapError) and not isinstance(refreshed, BaseException):
-            self._send_to_all("stream.reset", {"snapshot": newest}, event_id=f"{newest}-0")
+            self._start_anew(newest)
             return
         for one in (refreshed, events):
             if isinstance(one, BaseException):
                 raise one
         assert not isinstance(events, BaseException)  # noqa: S101 - for the type checker
+        self._replay.add(events, until=newest)
         for event in events:
             self._count(event)
             for client in list(self._clients):
                 lines = event.lines(client.sight)
-                if lines is not None:
+                if lines is not None and (event.snapshot_id, event.number) > client.seen:
                     self._give(client, lines)
+
+    def _start_anew(self, newest: int) -> None:
+        """Too much happened, or it happened to another lake: everybody must load everything again."""
+        self._replay.start_at(newest)
+        for client in self._clients:
+            client.seen = (0, 0)
+        self._send_to_all("stream.reset", {"snapshot": newest}, event_id=f"{newest}-0")
 
     async def _first_look(self) -> None:
         state = await self._reader.read(self._shelf.refresh)
         self.position = state.snapshot_id
+        self._replay.start_at(self.position)
         self.running = tuple(await self._reader.read(runs_in_progress, self._reader.lake.settings))
 
     async def _look_for_started(self) -> None:
@@ -206,9 +219,6 @@ class Hub:
             except Exception:
                 log.exception("The lake could not be looked at; trying again.")
                 await asyncio.sleep(TROUBLE_SECONDS)
-
-    def _newest(self) -> int:
-        return self._reader.lake.last_snapshot_id() or 0
 
     def _send_to_all(self, name: str, data: dict[str, Any], *, event_id: str | None = None) -> None:
         lines = as_lines(name, data, event_id=event_id)

@@ -13,6 +13,7 @@ import duckdb
 
 from medisync.api import metrics
 from medisync.api.errors import LakeUnreadableError
+from medisync.api.newest import Newest
 from medisync.errors import MediSyncError
 from medisync.lake import Lake
 from medisync.settings import Settings
@@ -30,6 +31,7 @@ class LakeReader:
 
     def __init__(self, settings: Settings) -> None:
         self.lake = Lake(settings)
+        self.newest = Newest(self.lake)
         self.trouble: str | None = None
         self.since = _now()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lake")
@@ -62,11 +64,6 @@ class LakeReader:
             else:
                 log.error("The lake cannot be read (%s).", trouble)
         self.trouble = trouble
-
-
-def newest_snapshot(lake: Lake) -> int:
-    """The newest snapshot's number, 0 before the lake exists; a reader never makes a lake."""
-    return lake.last_snapshot_id() or 0
 
 
 def _now() -> dt.datetime:

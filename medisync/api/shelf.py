@@ -14,6 +14,8 @@ from medisync.analyses.contract import Result
 from medisync.api import metrics
 from medisync.api.envelope import dumped
 from medisync.api.errors import NoResultError, WithheldError
+from medisync.api.moment import moment
+from medisync.api.newest import Newest
 from medisync.api.results import as_data, schema_name
 from medisync.errors import UnknownAnalysisError
 from medisync.lake import Lake
@@ -67,8 +69,9 @@ class State:
 class Shelf:
     """The published results of one lake in one process. ``refresh`` reads; everything else is memory."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, newest: Newest) -> None:
         self._lake = lake
+        self._newest = newest
         self._turn = threading.Lock()
         self.state: State | None = None
 
@@ -84,15 +87,15 @@ class Shelf:
         """What the shelf depends on: the newest snapshot and the analysis notebooks."""
         paths = sorted(self._lake.settings.analyses.glob("*.ipynb"))
         notebooks = tuple((path.name, path.stat().st_mtime_ns) for path in paths if path.exists())
-        return self._lake.last_snapshot_id(), notebooks
+        return self._newest(), notebooks
 
     def _read(self, signature: Hashable) -> State:
         before = self.state
-        snapshot_id = self._lake.last_snapshot_id()
-        if snapshot_id is None or (before is not None and snapshot_id < before.snapshot_id):
+        snapshot_id = self._newest()
+        if not snapshot_id or (before is not None and snapshot_id < before.snapshot_id):
             self._lake.close()  # the lake was removed, or replaced by a younger one
             before = None
-        if snapshot_id is None:
+        if not snapshot_id:
             notebooks = registry.analyses(self._lake.settings)
             never = {one.analysis: Published(one.analysis, one.title, Freshness.NEVER) for one in notebooks}
             return State(0, signature, never, {})
@@ -100,15 +103,16 @@ class Shelf:
         if before is not None:
             shown = (one for one in before.shelf.values() if one.record is not None and one.result is not None)
             known = {one.record.run_id: one.result for one in shown if one.record and one.result}
-        shelf = {one.analysis: one for one in published(self._lake, known=known)}
-        state = State(
-            snapshot_id,
-            signature,
-            shelf,
-            released_documents(self._lake, [one.record.run_id for one in shelf.values() if one.record]),
-            data_state(self._lake),
-            tuple(recent_deliveries(self._lake, SHOWN_DELIVERIES)),
-        )
+        with moment(self._lake) as lake:
+            shelf = {one.analysis: one for one in published(lake, known=known)}
+            state = State(
+                lake.last_snapshot_id(),
+                signature,
+                shelf,
+                released_documents(lake, [one.record.run_id for one in shelf.values() if one.record]),
+                data_state(lake),
+                tuple(recent_deliveries(lake, SHOWN_DELIVERIES)),
+            )
         if before is not None:
             state.ready.update(self._still_right(before, state))
         for analysis in shelf:

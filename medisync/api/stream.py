@@ -54,7 +54,7 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         first = f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-        first += await self._hub.missed(self._last_id, self._client.sight, self._until)
+        first += await self._hub.missed(self._last_id, self._client, self._until)
         await _piece(send, first)
         sent_at = checked_at = time.monotonic()
         while True:

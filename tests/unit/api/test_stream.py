@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import Empty, Queue
 
 import httpx
@@ -35,7 +36,7 @@ def sight(role: Role) -> Sight:
     return Sight(Principal(role.value, role, "token", "session"))
 
 
-@contextmanager
+@contextlib.contextmanager
 def listening(door: Door, role: Role = Role.ANALYST, **headers: str) -> Iterator[Queue[dict[str, str]]]:
     """The events one client gets, as dictionaries of their fields."""
     got: Queue[dict[str, str]] = Queue()
@@ -62,7 +63,14 @@ def listening(door: Door, role: Role = Role.ANALYST, **headers: str) -> Iterator
             thread = threading.Thread(target=read, daemon=True)
             thread.start()
             yield got
-    thread.join(10)
+            hang_up(answer)
+            thread.join(30)
+
+
+def hang_up(answer: httpx.Response) -> None:
+    """Close as a client does that goes away. Closing alone would leave the other thread reading."""
+    with contextlib.suppress(OSError):  # the server was quicker
+        answer.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 def named(got: Queue[dict[str, str]], *names: str) -> dict[str, str]:
