@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.rounds import lake, run_round, wake_sender
-from medisync.reports.bulletins import refreshed_pack, utc_now
+from medisync.reports.bulletins import refreshed_packs, utc_now
 from medisync.runs.published import Freshness, published
 from medisync.settings import load_settings
 
@@ -24,6 +24,6 @@ def refresh_cache() -> dict[str, Any]:
         return {"refreshed": []}
     old = [one.analysis for one in published(lake()) if one.freshness is not Freshness.CURRENT]
     outcomes = run_round(old, trigger="refresh") if old else []
-    kept = refreshed_pack(lake(), utc_now())
+    kept = refreshed_packs(lake(), utc_now()).get("full")
     wake_sender(lake().settings)
     return {"refreshed": [outcome.as_json() for outcome in outcomes], "pack": kept.name if kept else None}

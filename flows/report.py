@@ -14,7 +14,7 @@ from medisync.reports.bulletins import daily_report, utc_now
 @flow(name="report")
 def report() -> dict[str, Any]:
     """Make the pack of what is published now and put it into the outbox."""
-    kept = daily_report(lake(), utc_now())
+    kept = daily_report(lake(), utc_now()).get("full")
     if kept is None:
         get_run_logger().info("There is no result yet.")
         return {"pack": None}

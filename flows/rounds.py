@@ -61,7 +61,7 @@ def run_round(
     outcomes = [ran.get(one.analysis) or story.perform(lake(), one, request) for one in plans]
     recall.note(lake())
     _show_round(settings, outcomes)
-    _tell(settings, outcomes)
+    _tell(outcomes)
     return outcomes
 
 
@@ -93,13 +93,15 @@ def wake_sender(settings: Settings) -> None:
         emit_event("medisync.message.waiting", resource={"prefect.resource.id": "medisync.outbox"})
 
 
-def _tell(settings: Settings, outcomes: list[Outcome]) -> None:
+def _tell(outcomes: list[Outcome]) -> None:
     """Confirmed surges go to the outbox, and the flow ``send`` is woken; a round never waits for a mail server."""
     try:
-        post_surges(settings, outcomes, utc_now())
-        wake_sender(settings)
-    except (MediSyncError, OSError) as error:  # wrong addresses, a full disk: the results stand
+        post_surges(lake(), outcomes, utc_now())
+        wake_sender(lake().settings)
+    except MediSyncError as error:
         get_run_logger().error("Surges could not be posted: %s", error)
+    except Exception as error:  # a full disk, an event that did not go: the results stand
+        get_run_logger().error("Surges could not be posted (%s).", type(error).__name__)
 
 
 def _show_round(settings: Settings, outcomes: list[Outcome]) -> None:

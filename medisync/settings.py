@@ -87,7 +87,10 @@ class Settings(BaseSettings):
     memory_limit_mb: int = Field(900, ge=100, description="Memory DuckDB may use in one process, in megabytes.")
     lock_seconds: float = Field(120.0, gt=0, description="How long a writer waits for the lake's write lock.")
 
-    mail_to: str = Field("", description="Addresses that get the daily report and confirmed surges; commas between.")
+    mail_to: str = Field(
+        "", description="Addresses that get released results, daily, and confirmed surges; commas between."
+    )
+    mail_to_full: str = Field("", description="Addresses that get whole results instead: people who may see them.")
     mail_from: str = Field("medisync@localhost", description="Sender of the mails.")
     smtp_host: str = Field("", description="Mail server; without one no mail is sent.")
     smtp_port: int = Field(25, ge=1, le=65535, description="Port of the mail server.")
@@ -97,7 +100,8 @@ class Settings(BaseSettings):
     smtp_ca_file: Path | None = Field(
         None, description="Certificates to trust for the mail server; none: the system's."
     )
-    webhooks: str = Field("", description="Web addresses that get the same messages as JSON; commas between.")
+    webhooks: str = Field("", description="Web addresses that get released messages as JSON; commas between.")
+    webhooks_full: str = Field("", description="Web addresses that get whole messages instead.")
     webhook_secret_file: Path | None = Field(None, description="File with the key that signs what webhooks get.")
 
     session_hours: float = Field(12.0, gt=0, le=720, description="How long a login in a browser lasts.")

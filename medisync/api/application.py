@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from medisync import __version__
 from medisync.access import gate
 from medisync.access.service import Access
-from medisync.api import analytics, comparisons, documentation, runs, service
+from medisync.api import analytics, comparisons, documentation, packs, runs, service
 from medisync.api.envelope import install_handlers
 from medisync.api.house import House
 from medisync.api.logs import start_logging
@@ -56,7 +56,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.house = house
-    for router in (analytics.router, runs.router, comparisons.router, service.router):
+    for router in (analytics.router, packs.router, runs.router, comparisons.router, service.router):
         app.include_router(router)
     gate.install(app, house.access)
     documentation.install(app)

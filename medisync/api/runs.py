@@ -31,7 +31,8 @@ RunId = Annotated[str, Path(pattern=RUN_ID, description="a run's id, such as r20
 
 MOST_DELIVERIES = 200
 REPORT_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox allow-popups"
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; "
+    "sandbox allow-popups allow-downloads"
 )
 """A report is one file that needs nothing from anywhere, and runs no script."""
 

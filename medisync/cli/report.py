@@ -11,10 +11,10 @@ from medisync.settings import load_settings
 
 
 def report(
-    send: Annotated[bool, typer.Option(help="Send it to MEDISYNC_MAIL_TO and MEDISYNC_WEBHOOKS, too.")] = False,
+    send: Annotated[bool, typer.Option(help="Send it to the addresses of the settings, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Write all analyses into one document, as HTML and as PDF."""
+    """Write all analyses into one document, as HTML and as PDF: whole results, and what was released of them."""
     from medisync.errors import NoDataError
     from medisync.lake import Lake
     from medisync.reports import bulletins
@@ -24,13 +24,16 @@ def report(
     console = Console(quiet=as_json)
     now = bulletins.utc_now()
     with console.working("Writing the report"):
-        kept = bulletins.daily_report(lake, now) if send else bulletins.refreshed_pack(lake, now)
+        made = bulletins.daily_report(lake, now) if send else bulletins.refreshed_packs(lake, now)
+    kept = made.get("full")
     if kept is None:
         raise NoDataError("There is no result to report yet.", hint="Load a file, then: medisync run")
-    console.say(f"{kept.html}\n{kept.pdf}")
+    for one in made.values():
+        console.say(f"{one.html}\n{one.pdf}")
     done = send_waiting(lake.settings, now) if send else None
     if done is not None:
         console.say(done.sentence())
     if as_json:
         sent = {"sent": done.sent, "failed": done.failed} if done else {}
-        console.data({"name": kept.name, "html": str(kept.html), "pdf": str(kept.pdf), **sent})
+        listed = [{"audience": who, "html": str(one.html), "pdf": str(one.pdf)} for who, one in made.items()]
+        console.data({"name": kept.name, "html": str(kept.html), "pdf": str(kept.pdf), "packs": listed, **sent})

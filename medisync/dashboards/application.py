@@ -20,6 +20,7 @@ from medisync import __version__
 from medisync.access.addresses import public_host
 from medisync.access.jupyter import PagesAuthorizer, PagesIdentity, record_download
 from medisync.access.page_audience import AUDIENCE_HEADER
+from medisync.access.principal import Audience
 from medisync.dashboards import server
 from medisync.dashboards.parts import stylesheet
 from medisync.dashboards.reading import report_path
@@ -160,9 +161,9 @@ class HealthHandler(tornado.web.RequestHandler):
         self.write({"status": "ok", "version": __version__})
 
 
-def _only_for_full_results(handler: JupyterHandler, on: str) -> None:
-    """Reports and packs hold whole results; the pages show the others what was released. Either way it is recorded."""
-    may = handler.medisync_principal.audience == "full"  # type: ignore[attr-defined,unused-ignore]
+def _only_for(audience: Audience, handler: JupyterHandler, on: str) -> None:
+    """Whole results are not for everybody; the pages show the others what was released. Either way it is recorded."""
+    may = audience in ("released", handler.medisync_principal.audience)  # type: ignore[attr-defined,unused-ignore]
     record_download(handler, on, allowed=may)
     if not may:
         raise tornado.web.HTTPError(403, "Your role sees released results only; they are on the pages")
@@ -186,7 +187,7 @@ class ReportHandler(JupyterHandler):
 
     @tornado.web.authenticated
     def get(self, name: str) -> None:
-        _only_for_full_results(self, f"report of {'run' if name.startswith('r') else 'delivery'} {name}")
+        _only_for("full", self, f"report of {'run' if name.startswith('r') else 'delivery'} {name}")
         path = self._path_of(self._workspace, name)
         if not path.is_file():
             raise tornado.web.HTTPError(404, "There is no report of %s", name)
@@ -202,8 +203,8 @@ class PackHandler(JupyterHandler):
 
     @tornado.web.authenticated
     def get(self, name: str, kind: str) -> None:
-        _only_for_full_results(self, f"pack {name} ({kind})")
         found = next((one for one in kept_packs(self._workspace) if one.name == name), None)
+        _only_for("full" if found is None else found.audience, self, f"pack {name} ({kind})")
         if found is None:
             raise tornado.web.HTTPError(404, "There is no such pack")
         self.set_header("Content-Type", "application/pdf" if kind == "pdf" else "text/html; charset=utf-8")

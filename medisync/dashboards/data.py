@@ -35,7 +35,8 @@ class Data(ChoosingPage):
         if view.data is None:
             return made
         if not self.may_compute:
-            return [*made, _panel("deliveries", deliveries=view.deliveries)]
+            packs = kept_packs(self.settings, "released")[:LISTED]
+            return [*made, _panel("deliveries", deliveries=view.deliveries), _panel("packs", packs=packs)]
         analysis, status, wrong = self._chosen(view)
         made.append(controls_part(self._controls(view, analysis, status), self.complaint(wrong)))
         lake = self.reader.lake
@@ -49,7 +50,7 @@ class Data(ChoosingPage):
             _panel("runs", runs=runs, reports_kept=reports, is_filtered=bool(analysis or status)),
             _panel("deliveries", deliveries=deliveries, judged=judged),
             _panel("quarantine", faults=faults),
-            _panel("packs", packs=kept_packs(self.settings)[:LISTED]),
+            _panel("packs", packs=kept_packs(self.settings, "full")[:LISTED]),
         ]
 
     def _chosen(self, view: View) -> tuple[str, str, list[str]]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import csv
 import functools
-import io
 
 import jinja2
-from markupsafe import Markup
 
-from medisync.analyses.contract import Table
 from medisync.dashboards.parts import TEMPLATES
 from medisync.reports.page import TEMPLATES as REPORT_TEMPLATES
-from medisync.reports.page import cell, words
+from medisync.reports.page import cell, csv_address, words
 from medisync.reports.phrases import FINDING_WORDS, STATE_WORDS, day, iso, tied, when
 from medisync.reports.provenance import provenance
 
@@ -45,20 +40,3 @@ def templates() -> jinja2.Environment:
         state_words=STATE_WORDS, finding_words=FINDING_WORDS, reports=REPORTS_PATH, rows_on_a_tile=ROWS_ON_A_PAGE
     )
     return made
-
-
-def csv_address(table: Table) -> Markup:
-    """``table`` as a CSV file inside a ``data:`` address, so that it can be kept without a server.
-
-    A text that a spreadsheet would take for a formula gets an apostrophe before it.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(table.columns)
-    writer.writerows([_harmless(value) for value in row] for row in table.rows)
-    encoded = base64.b64encode(text.getvalue().encode("utf-8-sig")).decode("ascii")
-    return Markup(f"data:text/csv;base64,{encoded}")  # noqa: S704 - letters, digits, +, / and = only
-
-
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

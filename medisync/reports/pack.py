@@ -11,10 +11,11 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medisync.access.principal import Audience
 from medisync.analyses.contract import Result, Table
 from medisync.analyses.figures import INK
 from medisync.lake import Lake
@@ -29,6 +30,14 @@ PDF_TEMPLATE = project_root() / "reports" / "pack.typ"
 
 ROWS_IN_PRINT = 20
 """A longer table stands in the HTML pack only."""
+
+RELEASED_ENDING = "-released"
+"""Ends the name of a pack that holds released results only; any other is for those who may see everything."""
+
+AUDIENCE_WORDS: Mapping[Audience, str] = {
+    "full": "Whole results, for those who may see everything",
+    "released": "Released results: what could point at a person is withheld",
+}
 
 COLUMNS_IN_PRINT = 9
 """A wider table is turned, so that its columns become rows, when it has few enough rows."""
@@ -54,19 +63,22 @@ class Pack:
     made_at: dt.datetime
     data: DataState
     sections: tuple[Section, ...]
+    audience: Audience = "full"
 
     @property
     def contents(self) -> str:
-        """A short hash of what it shows: which runs, in which state."""
+        """A short hash of what it shows: which runs, in which state, and whether there is a result to see."""
         shown = [
-            (s.one.analysis, s.one.freshness, s.one.record and s.one.record.run_id, s.one.reason) for s in self.sections
+            (s.one.analysis, s.one.freshness, s.one.record and s.one.record.run_id, s.one.reason, bool(s.one.result))
+            for s in self.sections
         ]
         return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:
-        """Sorts by time, and ends in its contents."""
-        return f"{self.made_at:%Y%m%dT%H%M%S}-{self.contents}"
+        """Sorts by time; then come its contents and, unless it holds whole results, its audience."""
+        ending = RELEASED_ENDING if self.audience == "released" else ""
+        return f"{self.made_at:%Y%m%dT%H%M%S}-{self.contents}{ending}"
 
 
 @dataclass(frozen=True)
@@ -79,16 +91,22 @@ class KeptPack:
     pdf: Path
 
     @property
+    def audience(self) -> Audience:
+        """Who may see it; "full" is who may see everything."""
+        return "released" if self.name.endswith(RELEASED_ENDING) else "full"
+
+    @property
     def contents(self) -> str:
-        """Equal for two packs that show the same."""
-        return self.name.partition("-")[2]
+        """Equal for two packs of one audience that show the same."""
+        return self.name.partition("-")[2].removesuffix(RELEASED_ENDING)
 
 
-def collect(lake: Lake, made_at: dt.datetime) -> Pack:
-    """The pack of what is published now."""
+def collect(lake: Lake, made_at: dt.datetime, audience: Audience = "full") -> Pack:
+    """The pack of what is published now, as ``audience`` may see it."""
     introductions = {one.analysis: introduction(one.path) for one in registry.analyses(lake.settings)}
-    sections = tuple(Section(one, introductions.get(one.analysis, ())) for one in published(lake))
-    return Pack(made_at, data_state(lake), sections)
+    shelf = published(lake, audience=audience)
+    sections = tuple(Section(one, introductions.get(one.analysis, ())) for one in shelf)
+    return Pack(made_at, data_state(lake), sections, audience)
 
 
 def introduction(notebook: Path) -> tuple[str, ...]:
@@ -118,8 +136,8 @@ def write_pack(settings: Settings, pack: Pack) -> KeptPack:
     return KeptPack(pack.name, pack.made_at, kept / "pack.html", kept / "pack.pdf")
 
 
-def kept_packs(settings: Settings) -> list[KeptPack]:
-    """The packs there are, newest first."""
+def kept_packs(settings: Settings, audience: Audience | None = None) -> list[KeptPack]:
+    """The packs there are, or those for ``audience``, newest first."""
     found = []
     for path in (settings.reports / "packs").glob("*/*/pack.pdf"):
         name = path.parent.name
@@ -128,6 +146,7 @@ def kept_packs(settings: Settings) -> list[KeptPack]:
         except ValueError:
             continue
         found.append(KeptPack(name, made_at, path.with_name("pack.html"), path))
+    found = [one for one in found if audience in (None, one.audience)]
     return sorted(found, key=lambda one: one.name, reverse=True)
 
 
@@ -135,7 +154,13 @@ def html(pack: Pack) -> str:
     """The pack as one page that needs no network."""
     template = environment().get_template("pack.html")
     return template.render(
-        pack=pack, css=stylesheet(), finding_words=FINDING_WORDS, state_words=STATE_WORDS, when=when, day=day
+        pack=pack,
+        audience=AUDIENCE_WORDS[pack.audience],
+        css=stylesheet(),
+        finding_words=FINDING_WORDS,
+        state_words=STATE_WORDS,
+        when=when,
+        day=day,
     )
 
 
@@ -159,6 +184,7 @@ def _for_print(pack: Pack, folder: Path) -> dict[str, object]:
     return {
         "made_at": when(pack.made_at),
         "name": pack.name,
+        "audience": AUDIENCE_WORDS[pack.audience],
         "snapshot": data.snapshot_id,
         "delivered_at": when(data.delivered_at),
         "admissions": f"{data.admissions:,}",

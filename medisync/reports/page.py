@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import functools
+import io
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-from medisync.analyses.contract import Result, Scalar
+from medisync.analyses.contract import Result, Scalar, Table
 from medisync.runs.record import RunRecord
 from medisync.settings import Settings
 
@@ -23,6 +27,7 @@ def environment() -> jinja2.Environment:
     )
     templates.filters["cell"] = cell
     templates.filters["words"] = words
+    templates.filters["csv_address"] = csv_address
     templates.filters["provenance"] = _provenance
     return templates
 
@@ -55,6 +60,23 @@ def _provenance(record: RunRecord) -> list[tuple[str, str]]:
 def quality_path(settings: Settings, delivery_id: str) -> Path:
     """Where the page about a delivery's quality lies."""
     return settings.reports / "deliveries" / f"{delivery_id}.html"
+
+
+def csv_address(table: Table) -> Markup:
+    """``table`` as a CSV file inside a ``data:`` address, so that it can be kept without a server.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow([_harmless(name) for name in table.columns])
+    writer.writerows([_harmless(value) for value in row] for row in table.rows)
+    encoded = base64.b64encode(text.getvalue().encode("utf-8-sig")).decode("ascii")
+    return Markup(f"data:text/csv;base64,{encoded}")  # noqa: S704 - letters, digits, +, / and = only
+
+
+def _harmless(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def cell(value: Scalar) -> str:

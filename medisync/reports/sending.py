@@ -22,6 +22,7 @@ from email.utils import format_datetime, parseaddr
 from pathlib import Path
 from typing import Any
 
+from medisync.access.principal import Audience
 from medisync.errors import MediSyncError, SettingsError
 from medisync.settings import Settings
 
@@ -34,6 +35,9 @@ KEPT_FOR = dt.timedelta(days=90)
 """How long it is remembered that a message was sent, so that it is not posted again."""
 
 TIMEOUT_SECONDS = 20.0
+"""How long a mail server or a web server may keep silent."""
+
+AUDIENCES: tuple[Audience, ...] = ("full", "released")
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +52,19 @@ class NotAllSentError(MediSyncError):
 
 @dataclass(frozen=True)
 class Message:
-    """Something to say. ``key`` makes it the same message: it is posted once, however often that is asked for."""
+    """Something to say. ``key`` makes it the same message: it is posted once, however often that is asked for.
+
+    ``audience`` says what is in it: whole results go to nobody but those who are named for them. ``shown_key`` is
+    what a webhook is told in place of a key that could be guessed back into what it was made of.
+    """
 
     key: str
     subject: str
     text: str
     details: dict[str, Any]  # what a webhook gets besides subject and text
     attachments: tuple[Path, ...] = ()
+    audience: Audience = "full"
+    shown_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,29 +80,39 @@ class Sendings:
         return f"{self.sent} sent, {self.failed} to be tried again, {self.given_up} given up."
 
 
-def recipients(settings: Settings) -> tuple[str, ...]:
-    """Where messages go: ``mailto:`` and ``http(s)://`` addresses; raises SettingsError for anything else."""
-    mails = tuple(f"mailto:{one}" for one in _listed(settings.mail_to))
-    hooks = _listed(settings.webhooks)
-    wrong = [one for one in _listed(settings.mail_to) if "@" not in parseaddr(one)[1]]
+def recipients(settings: Settings, audience: Audience) -> tuple[str, ...]:
+    """Where messages for ``audience`` go: ``mailto:`` and ``http(s)://`` addresses. Who is named for whole results
+    gets no released ones beside them.
+
+    Raises SettingsError for any address, of either audience, that is none.
+    """
+    full = _addresses(settings, settings.mail_to_full, settings.webhooks_full, "_FULL")
+    released = _addresses(settings, settings.mail_to, settings.webhooks, "")
+    return full if audience == "full" else tuple(one for one in released if one not in full)
+
+
+def _addresses(settings: Settings, mail_to: str, webhooks: str, ending: str) -> tuple[str, ...]:
+    mails, hooks = _listed(mail_to), _listed(webhooks)
+    named = f"MEDISYNC_MAIL_TO{ending}"
+    wrong = [one for one in mails if "@" not in parseaddr(one)[1] or not one.isprintable()]
     wrong += [one for one in hooks if not one.startswith(("http://", "https://"))]
     if wrong:
-        raise SettingsError(f"{len(wrong)} of the addresses in MEDISYNC_MAIL_TO and MEDISYNC_WEBHOOKS are none.")
+        raise SettingsError(f"{len(wrong)} of the addresses in {named} and MEDISYNC_WEBHOOKS{ending} are none.")
     if mails and not settings.smtp_host:
-        raise SettingsError("MEDISYNC_MAIL_TO is set, but MEDISYNC_SMTP_HOST is not.")
-    return mails + hooks
+        raise SettingsError(f"{named} is set, but MEDISYNC_SMTP_HOST is not.")
+    return (*dict.fromkeys(f"mailto:{one}" for one in mails), *dict.fromkeys(hooks))
 
 
 def post(settings: Settings, message: Message, now: dt.datetime) -> int:
     """Put ``message`` into the outbox, once for each recipient; returns for how many it is new. ``now`` is UTC."""
     new = 0
-    for address in recipients(settings):
+    for address in recipients(settings, message.audience):
         name = hashlib.sha256(f"{message.key}\n{address}".encode()).hexdigest()[:32]
         if any((_outbox(settings) / state / f"{name}.json").exists() for state in ("waiting", "sent", "given-up")):
             continue
         letter = {
             "address": address,
-            "key": message.key,
+            "key": message.shown_key or message.key,
             "subject": message.subject,
             "text": message.text,
             "details": message.details,
@@ -111,16 +131,17 @@ def is_any_waiting(settings: Settings) -> bool:
     return any((_outbox(settings) / "waiting").glob("*.json"))
 
 
-def send_waiting(settings: Settings, now: dt.datetime) -> Sendings:
-    """Send what is due. A recipient that fails is tried again later and later; others are not held up. ``now``: UTC."""
+def send_waiting(settings: Settings, now: dt.datetime, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Sendings:
+    """Send what is due. A recipient that fails, or says nothing for ``timeout_seconds``, is tried again later and
+    later; others are not held up. ``now``: UTC."""
     sent = failed = given_up = 0
     _forget(settings, now)
     for path, letter in _letters(settings):
         if dt.datetime.fromisoformat(letter["next_try_at"]) > now:
             continue
         try:
-            _send(settings, letter, now)
-        except (OSError, smtplib.SMTPException, _WebhookError, SettingsError) as error:
+            _send(settings, letter, now, timeout_seconds)
+        except Exception as error:  # whatever is wrong with one letter or address, the others must go
             letter["tries"] += 1
             letter["error"] = type(error).__name__ if not isinstance(error, _WebhookError) else str(error)
             wait = min(FIRST_WAIT * 2 ** (letter["tries"] - 1), LONGEST_WAIT)
@@ -143,14 +164,14 @@ class _WebhookError(Exception):
     """The receiver did not say yes."""
 
 
-def _send(settings: Settings, letter: dict[str, Any], now: dt.datetime) -> None:
+def _send(settings: Settings, letter: dict[str, Any], now: dt.datetime, timeout_seconds: float) -> None:
     if letter["address"].startswith("mailto:"):
-        _send_mail(settings, letter, now)
+        _send_mail(settings, letter, now, timeout_seconds)
     else:
-        _call_webhook(settings, letter)
+        _call_webhook(settings, letter, timeout_seconds)
 
 
-def _send_mail(settings: Settings, letter: dict[str, Any], now: dt.datetime) -> None:
+def _send_mail(settings: Settings, letter: dict[str, Any], now: dt.datetime, timeout_seconds: float) -> None:
     mail = EmailMessage()
     mail["Subject"] = letter["subject"]
     mail["From"] = settings.mail_from
@@ -167,9 +188,9 @@ def _send_mail(settings: Settings, letter: dict[str, Any], now: dt.datetime) -> 
     context = ssl.create_default_context(cafile=str(settings.smtp_ca_file) if settings.smtp_ca_file else None)
     host, port = settings.smtp_host, settings.smtp_port
     opened: smtplib.SMTP = (
-        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context)
+        smtplib.SMTP_SSL(host, port, timeout=timeout_seconds, context=context)
         if settings.smtp_security == "tls"
-        else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
+        else smtplib.SMTP(host, port, timeout=timeout_seconds)
     )
     with opened as server:
         if settings.smtp_security == "starttls":
@@ -181,7 +202,7 @@ def _send_mail(settings: Settings, letter: dict[str, Any], now: dt.datetime) -> 
         server.send_message(mail)
 
 
-def _call_webhook(settings: Settings, letter: dict[str, Any]) -> None:
+def _call_webhook(settings: Settings, letter: dict[str, Any], timeout_seconds: float) -> None:
     import httpx
 
     body = json.dumps({name: letter[name] for name in ("key", "subject", "text", "details", "posted_at")}).encode()
@@ -190,7 +211,7 @@ def _call_webhook(settings: Settings, letter: dict[str, Any]) -> None:
         secret = settings.webhook_secret_file.read_bytes().strip()
         headers["X-MediSync-Signature"] = f"sha256={hmac.new(secret, body, hashlib.sha256).hexdigest()}"
     try:
-        answer = httpx.post(letter["address"], content=body, headers=headers, timeout=TIMEOUT_SECONDS)
+        answer = httpx.post(letter["address"], content=body, headers=headers, timeout=timeout_seconds)
     except httpx.HTTPError as error:
         raise _WebhookError(type(error).__name__) from None
     if not answer.is_success:

@@ -62,7 +62,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
             forks.wait_ready()
             done = medisync(settings, "run")
             assert done.returncode == 0, done.stdout + done.stderr
-            bulletins.refreshed_pack(lake, bulletins.utc_now())
+            bulletins.refreshed_packs(lake, bulletins.utc_now())
             yield Hospital(settings, server, lake)
         lake.close()
 
@@ -143,13 +143,17 @@ def test_a_viewer_sees_released_results_only(hospital: Hospital, watched: Watche
     assert page.locator("a[href*='/reports/']").count() == 0
     page.goto(f"{hospital.server.url}voila/render/data.ipynb")
     page.wait_for_selector(LIVE)
-    assert page.locator("a[href*='/packs/']").count() == 0
+    packs = page.locator("a[href*='/packs/']").evaluate_all("all => all.map(one => one.pathname.split('/')[2])")
+    assert packs, "the released pack is listed"
+    assert all(name.endswith("-released") for name in packs)
 
 
 def test_packs_and_reports_are_for_those_who_see_all(hospital: Hospital) -> None:
     runs = hospital.lake.query("SELECT run_id FROM analytics.runs LIMIT 1")
     delivered = hospital.lake.query("SELECT delivery_id FROM clinical.deliveries LIMIT 1")
-    (pack,) = (hospital.settings.reports / "packs").glob("*/*")
+    released, pack = sorted(
+        (hospital.settings.reports / "packs").glob("*/*"), key=lambda one: one.name[-9:] != "-released"
+    )
     paths = {
         f"packs/{pack.name}/pack.pdf": "application/pdf",
         f"packs/{pack.name}/pack.html": "text/html",
@@ -162,6 +166,11 @@ def test_packs_and_reports_are_for_those_who_see_all(hospital: Hospital) -> None
         assert (answer.status_code, answer.headers["Content-Type"].split(";")[0]) == (200, kind)
         assert httpx.get(url, cookies=cookies(hospital.settings, Role.VIEWER)).status_code == 403
         assert httpx.get(url).status_code in (302, 403)
+    told = httpx.get(
+        f"{hospital.server.url}packs/{released.name}/pack.html", cookies=cookies(hospital.settings, Role.VIEWER)
+    )
+    assert told.status_code == 200
+    assert "Released results" in told.text
     assert (
         httpx.get(f"{hospital.server.url}packs/nothing/pack.pdf", cookies=cookies(hospital.settings)).status_code == 404
     )

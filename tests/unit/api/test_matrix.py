@@ -14,7 +14,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from medisync.access.permissions import GRANTS, Permission, Role
-from medisync.api import analytics, comparisons, documentation, runs, service
+from medisync.api import analytics, comparisons, documentation, packs, runs, service
 from medisync.api.application import create
 from medisync.api.envelope import leaves
 from medisync.settings import Settings
@@ -26,12 +26,14 @@ OWN_RULES = {"open", "logged in", "metrics token"}
 OPEN = {"/api/health", "/api/auth/token", "/api/auth/refresh", "/", "/login", "/logout", "/password"}
 """The addresses that answer visitors who are not logged in. A new one belongs here only after thought."""
 
-ROUTERS = (analytics.router, runs.router, comparisons.router, service.router, documentation.router)
+ROUTERS = (analytics.router, packs.router, runs.router, comparisons.router, service.router, documentation.router)
 IDS = {
     "run_id": "r20240507T101500-1f3a9c",
     "task_id": "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
     "name": "docs.js",
     "kind": "run",
+    "pack": "20240507T101500-0123456789ab",
+    "form": "pdf",
 }
 STREAM = "/api/analytics/stream"
 

@@ -22,7 +22,7 @@ from medisync.dashboards.live import LivePage, choices_of
 from medisync.dashboards.panels import Control, controls_part
 from medisync.dashboards.parts import Part
 from medisync.dashboards.patients import Patients
-from medisync.dashboards.rendering import csv_address
+from medisync.reports.page import csv_address
 from medisync.dashboards.surges import Surges, heat_map, listed, only
 from medisync.lake import Lake
 from medisync.settings import Settings

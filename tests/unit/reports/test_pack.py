@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import datetime as dt
+import io
+import json
 import re
 from dataclasses import replace
 
 import pytest
 
+from medisync import intake
 from medisync.analyses.contract import Figure, Finding, Result, Table
+from medisync.lake import Lake
 from medisync.reports import bulletins, pack
 from medisync.reports.pack import Pack, Section, printable
+from medisync.reports.page import fragment
+from medisync.runs import planning
 from medisync.runs.published import DataState, Freshness, Published
 from medisync.runs.record import Outcome, RunRecord, RunStatus
 from medisync.settings import Settings, project_root
+from tests.support.admissions_csv import admissions, write_csv
+from tests.support.put_on_record import put_on_record
+from tests.support.small_notebooks import write_notebook
 
 NOW = dt.datetime(2024, 5, 7, 8, 15)  # noqa: DTZ001 - UTC, as everywhere
 HOSTILE = '#eval("1") *bold* $x^2$ <b>& "quoted" \\ _a_ @ref `code` // שלום [x]'
@@ -81,7 +92,7 @@ def test_both_are_written_and_listed_newest_first(workspace: Settings) -> None:
 
 def test_the_page_asks_no_other_machine_for_anything() -> None:
     page = pack.html(one_pack())
-    assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]*\"", page)
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:text/csv;base64,)[^\"]*\"", page)
     assert "url(" not in page
     assert "<script" not in page
 
@@ -138,6 +149,36 @@ class TestBulletins:
         assert message.attachments == (kept.pdf,)
         assert [one["run_id"] for one in message.details["analyses"]] == [record().run_id, None]
 
+    def test_whole_results_go_only_to_those_named_for_them(self, workspace: Settings, lake: Lake) -> None:
+        """The outbox, after a real publication with disclosure control: who gets which numbers, which PDF."""
+        named = {"mail_to": "all@ward.example,head@ward.example", "mail_to_full": "head@ward.example"}
+        places = {"notebooks": workspace.data / "notebooks", "smtp_host": "127.0.0.1"}
+        lake.settings = workspace.model_copy(update={**named, **places})
+        write_notebook(lake.settings.analyses, "ages")
+        intake.ingest(lake, write_csv(workspace.data / "few.csv", admissions(30)))
+        [chosen] = planning.plan(lake, ["ages"])
+        put_on_record(lake, chosen, result("Half are above 52."))
+        made = bulletins.daily_report(lake, NOW)
+        assert {who: one.audience for who, one in made.items()} == {"full": "full", "released": "released"}
+        assert pack.kept_packs(workspace, "released") == [made["released"]]
+        assert pack.kept_packs(workspace, "full") == [made["full"]]
+        letters = {
+            letter["address"]: letter
+            for letter in (json.loads(path.read_text()) for path in (workspace.data / "outbox" / "waiting").glob("*"))
+        }
+        assert {address: letter["attachments"] for address, letter in letters.items()} == {
+            "mailto:head@ward.example": [str(made["full"].pdf)],
+            "mailto:all@ward.example": [str(made["released"].pdf)],
+        }
+        page = made["released"].html.read_text(encoding="utf-8")
+        assert "Released results" in page
+        assert "Whole results" in made["full"].html.read_text(encoding="utf-8")
+        assert "1,234" in made["full"].html.read_text(encoding="utf-8")
+        assert "1,234" not in page, "a number nobody declared is not released"
+        assert "1,234" not in json.dumps(letters["mailto:all@ward.example"])
+        again = bulletins.daily_report(lake, NOW + dt.timedelta(hours=1))
+        assert again == made, "the same of one day is made once"
+
     def test_only_a_confirmed_surge_is_told_and_the_same_one_is_the_same_message(self) -> None:
         alerts = Table(
             title="a", columns=("condition", "site", "state", "says"), rows=(("Flu", "A", "confirmed", "Up."),)
@@ -146,7 +187,7 @@ class TestBulletins:
         mine = record().model_copy(update={"analysis": bulletins.SURGES})
 
         def told(found: Result, run: RunRecord = mine) -> bulletins.Message | None:
-            return bulletins.surge_message(Outcome(record=run, skipped=False, result=found))
+            return bulletins.surge_message(run, found, None, "full")
 
         message = told(surge)
         assert message is not None
@@ -159,3 +200,51 @@ class TestBulletins:
         assert other.key != message.key
         assert told(surge.model_copy(update={"finding": Finding.NOTHING})) is None
         assert told(surge, record()) is None
+
+    def test_a_surge_is_posted_once_to_each_audience_as_it_may_see_it(self, workspace: Settings, lake: Lake) -> None:
+        named = {"mail_to": "all@ward.example", "webhooks_full": "http://127.0.0.1:9/full", "smtp_host": "127.0.0.1"}
+        lake.settings = workspace.model_copy(update={**named, "notebooks": workspace.data / "notebooks"})
+        write_notebook(lake.settings.analyses, bulletins.SURGES)
+        intake.ingest(lake, write_csv(workspace.data / "few.csv", admissions(30)))
+        [chosen] = planning.plan(lake, [bulletins.SURGES])
+        alerts = Table(
+            title="a", columns=("condition", "site", "state", "says"), rows=(("Flu", "A", "confirmed", "Flu is up."),)
+        )
+        surge = result("One surge.").model_copy(
+            update={"analysis": bulletins.SURGES, "tables": {"alerts": alerts}, "warnings": (), "metrics": {}}
+        )
+
+        def posted(**changes: object) -> int:
+            again = surge.model_copy(update=changes)
+            outcome = Outcome(record=put_on_record(lake, chosen, again), skipped=False, result=again)
+            return bulletins.post_surges(lake, [outcome], NOW)
+
+        assert posted() == 2
+        letters = {
+            letter["details"]["audience"]: letter
+            for letter in (json.loads(path.read_text()) for path in (workspace.data / "outbox" / "waiting").glob("*"))
+        }
+        assert letters["full"]["address"] == "http://127.0.0.1:9/full"
+        assert "Flu is up." in letters["full"]["text"]
+        assert letters["released"]["address"] == "mailto:all@ward.example"
+        assert "Flu" not in json.dumps(letters["released"])
+        assert letters["released"]["key"] != letters["full"]["key"]
+        assert posted(headline="One surge still.") == 0, "the same surge is told once"
+        more = alerts.model_copy(update={"rows": (*alerts.rows, ("Cholera", "A", "confirmed", "Cholera is up."))})
+        assert posted(tables={"alerts": more}) == 2
+
+
+def test_every_table_and_the_numbers_of_every_picture_are_in_the_page_as_csv() -> None:
+    more = Table(title="=cmd", columns=("=name", "patients"), rows=(("+49", 1), ("plain", 2)))
+    shown = result("Words.").model_copy(update={"tables": {"ages": result("Words.").tables["ages"], "more": more}})
+    for page in (fragment(shown), pack.html(one_pack())):
+        figure = re.search(r"<figure>.*?</figure>", page, re.DOTALL)
+        assert figure is not None
+        assert "The numbers behind this picture" in figure.group()
+        assert "data:text/csv;base64," in figure.group()
+    files = [
+        list(csv.reader(io.StringIO(base64.b64decode(data).decode("utf-8-sig"))))
+        for data in re.findall(r'href="data:text/csv;base64,([^"]*)"', fragment(shown))
+    ]
+    assert files[0] == [["Words.", "patients"], ["Words.", "0"], ["Words.", "1"], ["Words.", "2"]]
+    assert files[1] == [["'=name", "patients"], ["'+49", "1"], ["plain", "2"]]

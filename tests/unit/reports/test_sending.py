@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -50,7 +51,7 @@ def postbox() -> Iterator[tuple[Postbox, int]]:
 
     def authenticate(_server: object, _session: object, _envelope: object, _mechanism: str, data: Any) -> AuthResult:
         is_right = isinstance(data, LoginPassword) and (data.login, data.password) == (b"ward", b"secret words")
-        return AuthResult(success=is_right)
+        return AuthResult(success=is_right, handled=False)  # so that it says so, and does not just fall silent
 
     (port,) = free_ports(1)
     server = Controller(box, hostname="127.0.0.1", port=port, authenticator=authenticate, auth_require_tls=False)
@@ -97,7 +98,7 @@ def settings(folder: Path, **values: object) -> Settings:
 def message(folder: Path, key: str = "report 2024-05-07") -> Message:
     report = folder / "pack.pdf"
     report.write_bytes(b"%PDF-1.7 report")
-    return Message(key, "Hospital admissions", "Nothing unusual – σ.", {"kind": "report"}, (report,))
+    return Message(key, "Hospital admissions", "Nothing unusual – σ.", {"kind": "report"}, (report,), "released")
 
 
 def test_a_mail_goes_once_with_its_attachment(tmp_path: Path, postbox: tuple[Postbox, int]) -> None:
@@ -137,6 +138,8 @@ def test_a_wrong_password_waits_and_goes_once_it_is_right(tmp_path: Path, postbo
     )
     post(mine, message(tmp_path), NOW)
     assert send_waiting(mine, NOW).failed == 1
+    (letter,) = (mine.data / "outbox" / "waiting").glob("*.json")
+    assert json.loads(letter.read_text())["error"] == "SMTPAuthenticationError"
     password.write_text("secret words")
     assert send_waiting(mine, LATER).sent == 1
     assert len(box.mails) == 1
@@ -158,6 +161,19 @@ def test_a_failing_address_holds_no_other_up_and_is_tried_later_and_later(
     box.is_full = False
     assert send_waiting(mine, NOW + dt.timedelta(seconds=182)).sent == 1
     assert (len(box.mails), len(hook.calls)) == (1, 1)
+
+
+def test_a_silent_server_and_an_address_nobody_can_use_hold_no_other_up(
+    tmp_path: Path, postbox: tuple[Postbox, int]
+) -> None:
+    box, port = postbox
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hooks = f"http://127.0.0.1:{silent.getsockname()[1]}/,http://[nowhere/"
+        mine = settings(tmp_path, mail_to="a@ward.example", smtp_host="127.0.0.1", smtp_port=port, webhooks=hooks)
+        assert post(mine, message(tmp_path), NOW) == 3
+        done = send_waiting(mine, NOW, timeout_seconds=0.5)
+    assert done.failed == 2
+    assert done.sent == len(box.mails) == 1
 
 
 def test_after_three_days_it_is_given_up_and_kept(tmp_path: Path) -> None:
@@ -198,9 +214,15 @@ def test_letters_are_for_the_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"mail_to": "nobody", "smtp_host": "x"}, {"mail_to": "a@b.example"}, {"webhooks": "ftp://x"}]
+    "values",
+    [
+        {"mail_to_full": "nobody", "smtp_host": "x"},
+        {"mail_to": "nobody", "smtp_host": "x"},
+        {"mail_to": "a@b.example"},
+        {"webhooks": "ftp://x"},
+    ],
 )
 def test_addresses_that_are_none_are_said_and_not_repeated(tmp_path: Path, values: dict[str, str]) -> None:
     with pytest.raises(SettingsError) as error:
-        recipients(settings(tmp_path, **values))
+        recipients(settings(tmp_path, **values), "released")
     assert "nobody" not in str(error.value)
