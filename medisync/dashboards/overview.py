@@ -1,4 +1,5 @@
-"""The overview page: data as of, a headline and a picture of each analysis, deliveries. It reads what is published."""
+"""The overview page: alerts, data as of, what changed since yesterday, a headline and a picture of each analysis,
+deliveries. It reads what is published."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from medisync.access.principal import Audience
+from medisync.dashboards.alerts import alerts, watched
 from medisync.dashboards.parts import Part, slots
 from medisync.dashboards.reading import Reader, View
 from medisync.dashboards.rendering import render
+from medisync.dashboards.since import Since, Yesterday
 from medisync.reports.phrases import STATE_WORDS
 from medisync.runs.published import DeliveryLine
 from medisync.settings import Settings, project_root
@@ -20,6 +23,7 @@ class Overview:
     def __init__(self, settings: Settings, *, deliveries: int = 5) -> None:
         self.settings = settings
         self.reader = Reader(settings, deliveries=deliveries)
+        self._yesterday = Yesterday(self.reader)
 
     def show_to(self, audience: Audience) -> None:
         self.reader.show_to(audience)
@@ -28,15 +32,21 @@ class Overview:
         return self.reader.signature()
 
     def parts(self) -> list[Part]:
-        return parts(self.reader.read(), self.settings)
+        view = self.reader.read()
+        return parts(view, self.settings, Since() if view.trouble else self._yesterday.since(view))
 
     def frame(self, parts: Sequence[Part]) -> str:
         return render("overview.html", slots=slots(parts))
 
 
-def parts(view: View, settings: Settings) -> list[Part]:
-    """``view`` as the parts of the page; nothing is read here."""
+def parts(view: View, settings: Settings, since: Since | None = None) -> list[Part]:
+    """``view``, and what changed ``since`` the day before, as the parts of the page; nothing is read here."""
     made = heading(view, settings)
+    found = alerts(view)
+    says = f"{len(found)} {'alert' if len(found) == 1 else 'alerts'}." if found else ""
+    made.append(Part("alerts", "alerts", render("alerts.html", found=found, is_watched=watched(view)), says=says))
+    if since is not None and view.last_run_at is not None and not view.trouble:
+        made.append(Part("since", "since", render("since.html", since=since)))
     if view.deliveries:
         latest = view.deliveries[0]
         html = render("delivery.html", line=latest, label="Latest delivery")

@@ -1,5 +1,7 @@
 """The patients page: who comes, with what, and what they get; of everybody, or of a part chosen on the page.
 
+Notebooks that were dropped into the folder of analyses are further sections of it.
+
 Without a choice it shows what is published. With one, the same analyses are computed here on that part of the data, at
 the snapshot that is newest then, and nothing of it is kept.
 """
@@ -21,6 +23,8 @@ from medisync.lake.cohort import Cohort, CohortFilter
 from medisync.reports.page import words
 
 ANALYSES = ("patient_demographics", "patient_health_trends", "illness_prediction", "medication_analysis")
+ELSEWHERE = ("patient_volume_prediction", "illness_surge_prediction")
+"""Analyses that have a page of their own."""
 
 AGE_BANDS = ((0, 17), (18, 39), (40, 64), (65, 79), (80, 90))
 """Years; the last band holds everybody above, since ages from 90 on are pooled."""
@@ -44,12 +48,14 @@ class Patients(ChoosingPage):
         chosen, wrong = self._filter(view) if self.may_compute else (CohortFilter(), [])
         if self.may_compute:
             made.append(controls_part(self._controls(chosen, view), self.complaint(wrong)))
+        others = published_panels(view, further(view))
         if chosen.is_everything:
-            return made + [
-                panel_part(panel, view, one=view.of(panel.name)) for panel in published_panels(view, ANALYSES)
-            ]
+            panels = [*published_panels(view, ANALYSES), *others]
+            return made + [panel_part(panel, view, one=view.of(panel.name)) for panel in panels]
         snapshot_id = view.data.snapshot_id
         panels = self.once((snapshot_id, chosen), lambda: self._computed(view, snapshot_id, chosen))
+        note = "Of all admissions: this analysis is not narrowed to the choice above."
+        panels = [*panels, *(replace(panel, note=note) for panel in others)]
         return made + [panel_part(panel, view) for panel in panels]
 
     def _filter(self, view: View) -> tuple[CohortFilter, list[str]]:
@@ -100,6 +106,11 @@ class Patients(ChoosingPage):
                 else:
                     panels.append(of_result(found, name=name, title=title, note=note))
         return panels
+
+
+def further(view: View) -> list[str]:
+    """Analyses no page is made for: notebooks somebody dropped into the folder."""
+    return [one.analysis for one in view.shelf if one.analysis not in (*ANALYSES, *ELSEWHERE)]
 
 
 def published_panels(view: View, analyses: Sequence[str]) -> list[Panel]:

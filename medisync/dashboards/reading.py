@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from medisync.runs.published import (
     data_state,
     published,
     recent_deliveries,
+    results_of,
 )
 from medisync.settings import Settings
 
@@ -101,6 +102,10 @@ class Reader:
             trouble = f"The data could not be read ({type(error).__name__}). Run: medisync doctor"
             self._last = replace(self._last, trouble=trouble)
         return self._last
+
+    def results(self, run_ids: Sequence[str]) -> dict[str, Result]:
+        """The results of any completed runs, as the audience may see them, by run id."""
+        return results_of(self.lake, run_ids, self.audience)
 
     def _read(self) -> View:
         snapshot_id = self.lake.last_snapshot_id()
