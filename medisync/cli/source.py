@@ -12,6 +12,10 @@ from medisync.settings import load_settings
 
 app = typer.Typer(help="Sources: where files come from, and what their files mean.", no_args_is_help=True)
 
+_DELIVERED = (
+    "SELECT source, count(*) AS n, max(received_at) FILTER (status <> 'refused') AS last FROM clinical.deliveries "
+    "GROUP BY source"
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 File = Annotated[Path, typer.Argument(help="A file, a folder or a .zip; it stays where and as it is.")]
 
@@ -19,16 +23,22 @@ File = Annotated[Path, typer.Argument(help="A file, a folder or a .zip; it stays
 @app.command(name="list")
 def list_sources(as_json: AsJson = False) -> None:
     """Sources with a file in data/sources/, and those that have delivered without one."""
+    from medisync.intake.expected import missed_by
     from medisync.intake.sources import known_sources
     from medisync.lake import Lake
 
     settings = load_settings()
     described = set(known_sources(settings))
     lake = Lake(settings)
-    rows = lake.query("SELECT source, count(*) AS n FROM clinical.deliveries GROUP BY source") if lake.exists else []
-    delivered = {row["source"]: row["n"] for row in rows}
+    rows = lake.query(_DELIVERED) if lake.exists else []
+    delivered = {row["source"]: row for row in rows}
     found = [
-        {"source": name, "described": name in described, "deliveries": delivered.get(name, 0)}
+        {
+            "source": name,
+            "described": name in described,
+            "deliveries": delivered[name]["n"] if name in delivered else 0,
+            "missed": missed_by(settings, name, delivered[name]["last"]) if name in delivered else 0,
+        }
         for name in sorted(described | set(delivered))
     ]
     console = Console(quiet=as_json)
@@ -36,7 +46,8 @@ def list_sources(as_json: AsJson = False) -> None:
         console.data(found)
     for one in found:
         how = "described" if one["described"] else "recognised by content"
-        console.say(f"{one['source']}: {how}, {one['deliveries']:,} deliveries")
+        late = f", {one['missed']:,} expected since the last did not come" if one["missed"] else ""
+        console.say(f"{one['source']}: {how}, {one['deliveries']:,} deliveries{late}")
     if not found:
         console.say("No source yet. Drop a file into data/inbox/, or: medisync source draft FILE")
 

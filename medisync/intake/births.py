@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medisync.intake.delimited import text
-from medisync.intake.reasons import POOLED_AGE_YEARS
+from medisync.intake.feeds import Feed, Kind
+from medisync.intake.reasons import POOLED_AGE_YEARS, RowFault
 from medisync.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
+
+
+ELSEWHERE = -1
+"""In the place of a check's number: the fault of the row is listed already."""
 
 
 def store(settings: Settings, source: str) -> Path:
@@ -44,6 +49,39 @@ def remember(cursor: duckdb.DuckDBPyConnection, path: Path) -> None:
     finally:
         os.close(descriptor)
     draft.replace(path)
+
+
+def set_aside(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, path: Path) -> None:
+    """Mark rows of ``keyed_<number>`` that admit a patient before the day of birth an earlier delivery told.
+
+    They go to ``faults`` with their place in the part. A feed that brings the dates itself has compared them already.
+    """
+    brings_dates = any(name.startswith("v_birth") for name in feed.typed)
+    if brings_dates or not feed.patient or "admitted_at" not in feed.values.get(Kind.ADMISSIONS, {}):
+        return
+    if not path.exists():
+        return
+    place = "rowid + 1" if feed.reader else "row_number"
+    cursor.execute(
+        "CREATE OR REPLACE TEMP TABLE contradicted AS SELECT keyed.place, keyed.row_number FROM "
+        f"(SELECT rowid AS place, {place} AS row_number, patient_key, admissions_admitted_at AS at FROM keyed_{number} "
+        "WHERE faults IS NULL) "
+        f"AS keyed JOIN {_dates(path)} AS dates USING (patient_key) WHERE dates.birth_date > keyed.at::DATE"
+    )
+    cursor.execute(
+        f"INSERT INTO faults SELECT {text(feed.part)}, row_number, NULL, '{RowFault.BIRTH_AFTER_ADMISSION.value}' "
+        "FROM contradicted"
+    )
+    cursor.execute(f"UPDATE keyed_{number} SET faults = [{ELSEWHERE}] WHERE rowid IN (SELECT place FROM contradicted)")
+
+
+def contradicting(cursor: duckdb.DuckDBPyConnection, path: Path, mine: str) -> int:
+    """How many known admissions of the patients staged now lie before their day of birth."""
+    row = cursor.execute(
+        f"SELECT count(*) FROM (FROM lake.clinical.admissions WHERE {mine}) JOIN {_dates(path)} USING (patient_key) "
+        "WHERE birth_date > admitted_at::DATE AND patient_key IN (SELECT patient_key FROM staged_patients)"
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def aged(admissions: str, path: Path) -> str:

@@ -193,7 +193,14 @@ def prepare(
     contents = contents_of(cursor, pieces, source, Room(work.room / "room"), settings)
     work.contents = contents
     work.keys = rekeying.keys_in_force(lake)
-    checked = staging.check(cursor, contents.feeds, work.received_at, source=work.source, key=work.keys)
+    checked = staging.check(
+        cursor,
+        contents.feeds,
+        work.received_at,
+        source=work.source,
+        key=work.keys,
+        birth_dates=births.store(settings, work.source),
+    )
     work.counts = checked
     words = labels.words_of(work.path.name)
     work.label = labels.label(work.path.name, rejects.name_words(cursor, contents.feeds, words))
@@ -285,8 +292,14 @@ def merge(
             full_extract_share=source.thresholds.full_extract_share or lake.settings.full_extract_share,
             birth_dates=birth_dates,
         )
+        if merged.born_after:
+            counts.notices[Notice.BIRTH_AFTER_ADMISSION.value] = merged.born_after
         if merged.waiting:
-            counts.notices[Notice.WAITING.value] = merged.waiting
+            notice, measure, error = quality.judge_waiting(transaction, work.staged, merged.waiting, source.thresholds)
+            counts.notices[notice] = merged.waiting
+            work.measures += measure
+            if error:
+                raise error
     return DeliveryReport(
         delivery_id=work.delivery_id,
         source=work.source,

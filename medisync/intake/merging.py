@@ -46,6 +46,7 @@ class MergeCounts:
     deleted: int
     unchanged: int
     changed_tables: tuple[str, ...]
+    born_after: int = 0  # known admissions before the date of birth that came now
     waiting: int = 0  # conditions and prescriptions of the delivery whose admission has not come yet
 
 
@@ -97,6 +98,7 @@ def merge(
         deleted=counts.get("deleted", 0),
         unchanged=counts.get("unchanged", 0),
         changed_tables=tuple(sorted(changed)),
+        born_after=births.contradicting(cursor, birth_dates, MINE) if staged.has_birth_dates else 0,
         waiting=found.waiting,
     )
 
@@ -121,7 +123,7 @@ def _mark(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...
         f"CREATE OR REPLACE TEMP TABLE old_{kind} AS SELECT * FROM lake.clinical.{kind} "
         f"WHERE {MINE} AND {key} IN (SELECT {key} FROM staged_{kind})"
     )
-    differs = " OR ".join(f"old.{name} IS DISTINCT FROM new.{name}" for name in columns)
+    differs = " OR ".join(f"old.{name} IS DISTINCT FROM new.{name}" for name in columns) or "false"
     cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE marked_{kind} AS SELECT new.{key} AS key, "
         f"CASE WHEN old.{key} IS NULL THEN CASE WHEN new.is_deleted THEN 'nothing' ELSE 'created' END "

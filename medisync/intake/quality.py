@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medisync.errors import DeliveryRefusedError
+from medisync.intake.expected import is_day_off, local, missed
 from medisync.intake.feeds import Feed, Kind
 from medisync.intake.history import MOST_DELIVERIES, expected_number, expected_share, scale_shift
+from medisync.intake.keying import EVENTS
 from medisync.intake.reasons import LONGEST_STAY_DAYS, FileFault, Notice, RowFault
 from medisync.intake.sources import Source, Thresholds
-from medisync.intake.staging import StagingCounts
+from medisync.intake.staging import Staged, StagingCounts
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,10 +65,22 @@ def judge(
 ) -> tuple[list[Measure], DeliveryRefusedError | None]:
     """Measure a staged delivery, compare it with its source's past, and add what is unusual to its notices; with the
     error that refuses it, if its source wants that."""
-    thresholds = source.thresholds
+    thresholds, moment = source.thresholds, local(received_at, source.time_zone)
     found = measured(cursor, feeds, counts, received_at)
-    measures = judged(found, past(lake, source.name, layout), received_at, thresholds)
-    counts.notices.update(notices(measures))
+    known = {
+        key: [(local(when, source.time_zone), value) for when, value in values]
+        for key, values in past(lake, source.name, layout).items()
+    }
+    before = known.get(("rows", None), [])
+    if missed_ones := missed(source.reporting, before[-1][0], moment) if before else 0:
+        counts.notices[Notice.DELIVERY_MISSED.value] = missed_ones
+        found.append(Measure("deliveries_missed", missed_ones, reason=Notice.DELIVERY_MISSED.value))
+    # What comes on a day off is as large as it happens to be.
+    known["rows", None] = [one for one in before if not is_day_off(source.reporting, one[0].date())]
+    if is_day_off(source.reporting, moment.date()):
+        thresholds = thresholds.model_copy(update={"volume": "off"})
+    measures = judged(found, known, moment, thresholds)
+    counts.notices.update({name: n for name, n in notices(measures).items() if name != Notice.DELIVERY_MISSED.value})
     if number := _long_stays(cursor, feeds, thresholds.longest_stay_days or LONGEST_STAY_DAYS):
         counts.notices[Notice.LONG_STAY.value] = number
     return measures, refusal(measures, thresholds)
@@ -190,6 +204,37 @@ def refusal(measures: Iterable[Measure], thresholds: Thresholds) -> DeliveryRefu
                 "Is the file complete?",
             )
     return None
+
+
+def judge_waiting(
+    cursor: duckdb.DuckDBPyConnection, staged: Staged, waiting: int, thresholds: Thresholds
+) -> tuple[str, list[Measure], DeliveryRefusedError | None]:
+    """Of a delivery ``waiting`` of whose conditions and prescriptions have no admission: the notice, what is measured
+    of it, and the error that refuses it.
+
+    Files of a set may come one by one, so without admissions of its own a delivery merely waits for them.
+    """
+    if Kind.ADMISSIONS not in staged.columns:
+        return Notice.WAITING.value, [], None
+    kinds = [kind for kind in EVENTS if kind in staged.columns]
+    rows = sum(int((cursor.execute(f"SELECT count(*) FROM staged_{kind}").fetchone() or (0,))[0]) for kind in kinds)
+    share = waiting / max(rows, waiting)
+    if share <= thresholds.unknown_admission_share:
+        return Notice.WAITING.value, [], None
+    reason = Notice.UNKNOWN_ADMISSION.value
+    measures = [Measure("unknown_admission_share", share, highest=thresholds.unknown_admission_share, reason=reason)]
+    if thresholds.references == "tell":
+        return reason, measures, None
+    return (
+        reason,
+        measures,
+        DeliveryRefusedError(
+            f"{waiting:,} of its {rows:,} conditions and prescriptions are of admissions that neither it nor an "
+            "earlier delivery has.",
+            reason=FileFault.UNKNOWN_ADMISSION.value,
+            hint="Is the file of admissions complete?",
+        ),
+    )
 
 
 def ages_in_other_units(counts: StagingCounts) -> DeliveryRefusedError | None:

@@ -40,6 +40,7 @@ class FileFault(StrEnum):
     AGE_UNITS = "AGE_UNITS"  # ages that are months or days
     AMOUNT_UNITS = "AMOUNT_UNITS"  # amounts in another unit than the source's own history; only where it says so
     VOLUME_UNUSUAL = "VOLUME_UNUSUAL"  # far fewer or more rows than usual; only where the source says so
+    UNKNOWN_ADMISSION = "UNKNOWN_ADMISSION"  # conditions without an admission; only where the source says so
 
 
 class RowFault(StrEnum):
@@ -71,6 +72,9 @@ class Notice(StrEnum):
     TITLE_LINES = "TITLE_LINES"  # lines above the header: a title, a date
     LINE_ENDS_MIXED = "LINE_ENDS_MIXED"  # files with line ends of two kinds
     WAITING = "WAITING"  # conditions and prescriptions whose admission has not come yet
+    UNKNOWN_ADMISSION = "UNKNOWN_ADMISSION"  # those that came with admissions, none of which is theirs
+    BIRTH_AFTER_ADMISSION = "BIRTH_AFTER_ADMISSION"  # known admissions before the date of birth that came now
+    DELIVERY_MISSED = "DELIVERY_MISSED"  # expected deliveries that did not come before this one
     SPLIT_CELL = "SPLIT_CELL"  # an amount stood behind the insurer, in one cell
     EXTRA_COLUMNS = "EXTRA_COLUMNS"  # columns no mapping knows; they are never kept
     LONG_STAY = "LONG_STAY"  # stays of more than two years

@@ -143,7 +143,14 @@ def _take(lake: Lake, original: dict[str, Any], corrected: Path | None, kept: Pa
             room.mkdir()
             pieces = parts.parts_of(_under_its_name(path, original, room), room / "unpacked")
             work.contents = contents_of(desk, pieces, described, Room(room / "room"), lake.settings)
-            work.counts = staging.check(desk, work.contents.feeds, work.received_at, source=source, key=keys)
+            work.counts = staging.check(
+                desk,
+                work.contents.feeds,
+                work.received_at,
+                source=source,
+                key=keys,
+                birth_dates=births.store(lake.settings, source),
+            )
             _want(desk, first_id)
             return work.contents.feeds
 

@@ -116,12 +116,14 @@ class Thresholds(_Part):
     units: Literal["tell", "refuse", "off"] = "tell"
     missing_rise: float | None = Field(default=None, gt=0, le=1)
     duplicate_share: float | None = Field(default=None, ge=0, le=1)
+    references: Literal["tell", "refuse"] = "tell"
+    unknown_admission_share: float = Field(default=0.0, ge=0, le=1)
     longest_stay_days: int | None = Field(default=None, ge=1)
     oldest_age_years: int | None = Field(default=None, ge=1, le=150)
 
 
 class Reporting(_Part):
-    """When deliveries are expected."""
+    """When deliveries are expected, in the source's local time."""
 
     every: Literal["hour", "day", "week", "month"] | None = None
     weekdays: tuple[Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"], ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from medisync.intake import delimited, pseudonyms
+from medisync.intake import births, delimited, pseudonyms
 from medisync.intake.delimited import text
 from medisync.intake.feeds import Feed, Kind
 from medisync.intake.keying import EVENTS, LAKE_COLUMNS, PRIVATE_COLUMNS, checks_of, keyed
@@ -19,6 +19,7 @@ from medisync.intake.reasons import POOLED_AGE_YEARS
 
 if TYPE_CHECKING:
     import datetime as dt
+    from pathlib import Path
 
     import duckdb
 
@@ -69,11 +70,18 @@ def open_desk(lake: Lake) -> duckdb.DuckDBPyConnection:
 
 
 def check(
-    cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], received_at: dt.datetime, *, source: str, key: bytes
+    cursor: duckdb.DuckDBPyConnection,
+    feeds: tuple[Feed, ...],
+    received_at: dt.datetime,
+    *,
+    source: str,
+    key: bytes,
+    birth_dates: Path | None = None,
 ) -> StagingCounts:
     """Read the feeds, once each: ``keyed_<number>`` and ``faults(part, row_number, column_name, reason)``.
 
-    Direct identifiers end here: what is made holds pseudonyms only. Raises DeliveryRefusedError for a part that is no
+    Direct identifiers end here: what is made holds pseudonyms only. ``birth_dates`` are those of earlier deliveries,
+    that admissions are compared with. Raises DeliveryRefusedError for a part that is no
     table.
     """
     cursor.execute("SET VARIABLE received_at = ?::TIMESTAMP", [received_at])
@@ -89,6 +97,8 @@ def check(
                 cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
             else:
                 feed.reader.read(cursor, target, select)
+            if birth_dates is not None:
+                births.set_aside(cursor, number, feed, birth_dates)
             _list_faults(cursor, number, feed)
     finally:
         pseudonyms.forget(cursor)
@@ -106,7 +116,8 @@ def _list_faults(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed) -> 
     reasons = ", ".join(f"'{one.fault.value}'" for one in checks)
     cursor.execute(
         f"INSERT INTO faults SELECT {text(feed.part)}, row_number, [{columns}][one + 1], [{reasons}][one + 1] "
-        f"FROM (SELECT {_row(feed)} AS row_number, unnest(faults) AS one FROM keyed_{number} WHERE faults IS NOT NULL)"
+        f"FROM (SELECT {_row(feed)} AS row_number, unnest(faults) AS one FROM keyed_{number} WHERE faults IS NOT NULL) "
+        f"WHERE one <> {births.ELSEWHERE}"
     )
     if feed.reader:
         feed.reader.number(cursor, "faults")
