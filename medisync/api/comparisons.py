@@ -13,10 +13,11 @@ from medisync.access.permissions import Permission
 from medisync.access.principal import Principal
 from medisync.api.envelope import Answer, failures
 from medisync.api.house import House, house_of
-from medisync.errors import NoDataError
+from medisync.errors import NoDataError, ParameterError
 from medisync.lake import Lake
 from medisync.runs import lineage as lines
 from medisync.runs.compare import Comparison, compare
+from medisync.runs.records import NoSuchRunError
 
 router = APIRouter(prefix="/api")
 
@@ -95,7 +96,10 @@ async def lineage(
 
 def _compared(lake: Lake, before: str, after: str, analysis: str | None, principal: Principal) -> Comparison:
     _require_data(lake)
-    return compare(lake, before, after, analysis=analysis, audience=principal.audience)
+    try:
+        return compare(lake, before, after, analysis=analysis, audience=principal.audience)
+    except ParameterError as error:  # whatever is no set of parameters names no runs
+        raise NoSuchRunError(error.message, hint=error.hint) from error
 
 
 def _lineage(lake: Lake, kind: str, of: str) -> lines.Lineage:

@@ -88,7 +88,7 @@ def test_two_snapshots_and_two_parameter_sets(door: Door, pair: tuple[str, str])
         ("before=1&after=999999999999", 410, "snapshot-expired"),
         (f"before={'9' * 300}&after={'9' * 300}", 404, "no-such-run"),
         ("before=default&after=default&analysis=full_analysis", 404, "unknown-analysis"),
-        (f"before=alpha%3D9&after=default&analysis={GENUINE}", 422, "bad-parameter"),
+        (f"before=alpha%3D9&after=default&analysis={GENUINE}", 404, "no-such-run"),
         ("before=1", 422, None),
         ("before=r1&after=r2&limit=0", 422, None),
     ],
