@@ -20,7 +20,8 @@ from medisync.access.service import Access
 from medisync.settings import Settings, project_root
 from medisync.supervisor.services import base_environment, services
 from tests.support.login import PASSWORD, cookies, make_user
-from tests.support.running import trial_settings, wait_until
+from tests.support.pace import slowness
+from tests.support.running import PATIENCE_SECONDS, trial_settings, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -59,7 +60,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 def answers(address: str) -> bool:
     try:
-        return httpx.get(address, timeout=5).status_code == 200
+        return httpx.get(address, timeout=30).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -72,7 +73,7 @@ def lab_url(settings: Settings) -> str:
 def test_lab_terminals_contents_and_kernels_are_for_analysts(doors: Settings, role: Role | None) -> None:
     known = {} if role is None else cookies(doors, role)
     may = role in (Role.ANALYST, Role.ADMIN)
-    with httpx.Client(base_url=lab_url(doors), cookies=known, timeout=30) as lab:
+    with httpx.Client(base_url=lab_url(doors), cookies=known, timeout=PATIENCE_SECONDS) as lab:
         page = lab.get("/lab")
         assert page.status_code == (302 if role is None else 200 if may else 403)
         if role is None:
@@ -96,7 +97,7 @@ def test_lab_terminals_contents_and_kernels_are_for_analysts(doors: Settings, ro
 @pytest.mark.parametrize("role", [None, *Role])
 def test_pages_are_for_every_role_and_their_server_for_nothing_else(doors: Settings, role: Role | None) -> None:
     known = {} if role is None else cookies(doors, role)
-    with httpx.Client(base_url=doors.pages_url, cookies=known, timeout=30) as pages:
+    with httpx.Client(base_url=doors.pages_url, cookies=known, timeout=PATIENCE_SECONDS) as pages:
         assert pages.get("health").status_code == 200
         assert pages.get(f"api/kernels/{NO_KERNEL}").status_code == (403 if role is None else 404)
         assert pages.request("DELETE", f"api/kernels/{NO_KERNEL}").status_code == 403
@@ -109,7 +110,7 @@ def test_pages_are_for_every_role_and_their_server_for_nothing_else(doors: Setti
 def test_open_sockets_need_a_session_and_our_own_page_and_end_with_the_session(doors: Settings) -> None:
     site = lab_url(doors)
     known = cookies(doors, Role.ANALYST)
-    with httpx.Client(base_url=site, cookies=known, timeout=60) as lab:
+    with httpx.Client(base_url=site, cookies=known, timeout=PATIENCE_SECONDS) as lab:
         lab.get("/lab")
         xsrf = {"X-XSRFToken": lab.cookies["_xsrf"]}
         kernel = lab.post("/api/kernels", json={}, headers=xsrf).json()["id"]
@@ -139,9 +140,9 @@ def test_open_sockets_need_a_session_and_our_own_page_and_end_with_the_session(d
             heard_out(socket)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 4401
-        assert time.monotonic() - ended < 10
+        assert time.monotonic() - ended < 10 * slowness()
         assert lab.get("/api/kernels").status_code == 403
-    with httpx.Client(base_url=site, cookies=cookies(doors, Role.ADMIN), timeout=60) as lab:
+    with httpx.Client(base_url=site, cookies=cookies(doors, Role.ADMIN), timeout=PATIENCE_SECONDS) as lab:
         lab.get("/lab")
         lab.delete(f"/api/kernels/{kernel}", headers={"X-XSRFToken": lab.cookies["_xsrf"]})
 
@@ -149,7 +150,7 @@ def test_open_sockets_need_a_session_and_our_own_page_and_end_with_the_session(d
 def heard_out(socket: ClientConnection) -> None:
     """Read what the kernel still says, until the server closes."""
     while True:
-        socket.recv(timeout=20)
+        socket.recv(timeout=PATIENCE_SECONDS)
 
 
 def log_in(page: Page, role: Role) -> None:

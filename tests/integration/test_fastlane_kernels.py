@@ -24,7 +24,7 @@ from medisync.fastlane.provisioner import ForkedProcess
 from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from medisync.runs.kernels import IpcKernelManager, private_transport
 from tests.support.fork_servers import ROOT, RunningForkServer, kernel_server, wait_gone
-from tests.support.running import wait_until
+from tests.support.running import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ class RunningKernel:
         self.client.stop_channels()
         self.client = self.manager.client()
         self.client.start_channels()
-        await self.client.wait_for_ready(timeout=60)
+        await self.client.wait_for_ready(timeout=PATIENCE_SECONDS)
 
     async def run(self, code: str) -> str:
         """What ``code`` prints; an exception's name when it raises."""
@@ -61,7 +61,7 @@ class RunningKernel:
         def hear(message: dict[str, Any]) -> None:
             said.append(message["content"].get("text") or message["content"].get("ename") or "")
 
-        await self.client.execute_interactive(code, timeout=60, output_hook=hear)
+        await self.client.execute_interactive(code, timeout=PATIENCE_SECONDS, output_hook=hear)
         return "".join(said)
 
     async def told(self, expression: str) -> Any:
@@ -203,14 +203,12 @@ def test_a_shutdown_ends_the_kernel_and_all_it_started(server: RunningForkServer
         async with kernel(server.path) as running:
             await running.run(code)
             started: list[int] = await running.told(
-                "[__import__('subprocess').Popen(['sleep', '60'], start_new_session=new).pid for new in (True, False)]"
+                "[__import__('subprocess').Popen(['sleep', '600'], start_new_session=new).pid for new in (True, False)]"
             )
             return [running.process.pid, *started]
 
-    begun = time.monotonic()
     for pid in asyncio.run(trial()):
         wait_gone(pid, 3)
-    assert time.monotonic() - begun < 15
     wait_until(lambda: not server.children(), seconds=5, what="nothing is left below the server")
 
 
@@ -240,11 +238,11 @@ async def main():
         await manager.start_kernel()
         client = manager.client()
         client.start_channels()
-        await client.wait_for_ready(timeout=60)
+        await client.wait_for_ready(timeout=PATIENCE_SECONDS)
         await client.execute_interactive(
             "import os, subprocess; print(os.getpid(), *(subprocess.Popen(['sleep', '600'], start_new_session=away).pid"
             " for away in (True, False)))",
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             output_hook=lambda message: print(message["content"].get("text", ""), end="", flush=True),
         )
         client.execute("while True: pass")
@@ -447,9 +445,9 @@ def test_a_ready_client_hears_the_first_cell_from_its_beginning(server: RunningF
             client = manager.client()
             client.start_channels()
             try:
-                await client.wait_for_ready(timeout=60)
+                await client.wait_for_ready(timeout=PATIENCE_SECONDS)
                 asked = client.execute("print('first')")
-                heard = [await client.get_iopub_msg(timeout=20) for _ in range(4)]
+                heard = [await client.get_iopub_msg(timeout=PATIENCE_SECONDS) for _ in range(4)]
                 assert [one["msg_type"] for one in heard] == ["status", "execute_input", "stream", "status"]
                 assert {one["parent_header"]["msg_id"] for one in heard} == {asked}
             finally:
@@ -462,7 +460,7 @@ def test_a_ready_client_hears_the_first_cell_from_its_beginning(server: RunningF
 
 
 def test_a_client_is_told_of_a_kernel_that_dies_or_does_not_answer(server: RunningForkServer) -> None:
-    async def trial(number: int, message: str) -> None:
+    async def trial(number: int, message: str, seconds: float) -> None:
         with private_transport(server.path) as config:
             manager = IpcKernelManager(config=config)
             await manager.start_kernel()
@@ -471,13 +469,13 @@ def test_a_client_is_told_of_a_kernel_that_dies_or_does_not_answer(server: Runni
             client.start_channels()
             try:
                 with pytest.raises(RuntimeError, match=message):
-                    await client.wait_for_ready(timeout=2)
+                    await client.wait_for_ready(timeout=seconds)
             finally:
                 client.stop_channels()
                 await manager.shutdown_kernel(now=True)
 
-    asyncio.run(trial(signal.SIGKILL, "died"))
-    asyncio.run(trial(signal.SIGSTOP, "2 seconds"))
+    asyncio.run(trial(signal.SIGKILL, "died", PATIENCE_SECONDS))
+    asyncio.run(trial(signal.SIGSTOP, "2 seconds", 2))
 
 
 def test_the_server_makes_its_own_environment_right(tmp_path: Path) -> None:

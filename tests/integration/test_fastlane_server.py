@@ -32,7 +32,8 @@ from tests.support.fork_servers import (
     run_code,
     wait_gone,
 )
-from tests.support.running import wait_until
+from tests.support.pace import slowness
+from tests.support.running import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_a_client_that_says_nothing_holds_nobody_up(server: RunningForkServer) -
         slow.socket.sendall(b'{"arguments"')
         begun = time.monotonic()
         assert run_code(server.path, "") == {"exit": 0}
-        assert time.monotonic() - begun < guard.REQUEST_SECONDS - 1
+        assert time.monotonic() - begun < (guard.REQUEST_SECONDS - 1) * slowness()
         assert silent.answer() == {"refused": "TimeoutError"}
         assert "refused" in slow.answer()
     wait_until(lambda: not server.children(), seconds=5, what="the silent clients' guards end")
@@ -354,7 +355,7 @@ def test_children_outlive_a_killed_server_and_still_end_with_their_owner(tmp_pat
 def test_asked_to_end_the_server_takes_its_socket_away(tmp_path: Path) -> None:
     with fork_server(tmp_path) as running:
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(5) == 0
+        assert running.process.wait(PATIENCE_SECONDS) == 0
         assert not running.path.exists()
 
 
@@ -404,7 +405,7 @@ def test_a_server_with_a_second_thread_does_not_start(tmp_path: Path, module: st
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 1

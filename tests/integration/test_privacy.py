@@ -28,6 +28,7 @@ from medisync.runs import story
 from medisync.runs.story import Request
 from tests.conftest import ROOT, make_workspace
 from tests.support.admissions_csv import SURNAME, admission, read_rows, write_csv
+from tests.support.running import PATIENCE_SECONDS
 
 TITLES = {"mr", "mrs", "ms", "miss", "dr", "md", "phd", "dds", "dvm", "jr", "sr", "ii", "iii", "iv", "v"}
 RAW_FOLDERS = ("inbox", "processing", "archive", "quarantine", "refused")
@@ -241,7 +242,7 @@ def test_a_watcher_process_logs_no_name(tmp_path: Path, sample: Path) -> None:
         if "does not take events" in line:
             break
     process.terminate()
-    said += process.communicate(timeout=20)[1]
+    said += process.communicate(timeout=PATIENCE_SECONDS)[1]
     assert process.returncode == 0
     assert "Claimed delivery" in said
     assert not pairs(said) & names_in(rows)

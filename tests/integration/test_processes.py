@@ -84,12 +84,8 @@ watcher = Watcher(settings)
 print("ready", flush=True)
 sys.stdin.readline()
 claimed = []
-quiet_since = time.monotonic()
-while time.monotonic() - quiet_since < 1.0:
-    new = watcher.claim_complete_files()
-    if new:
-        claimed += new
-        quiet_since = time.monotonic()
+while any(settings.inbox.iterdir()):
+    claimed += watcher.claim_complete_files()
 print(json.dumps(claimed))
 """
     watchers = [start(code), start(code)]

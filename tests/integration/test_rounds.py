@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from medisync.runs.record import RESULT_MIME, Outcome
 from medisync.runs.story import Request
 from tests.conftest import make_workspace
 from tests.support.admissions_csv import admissions, write_csv
+from tests.support.running import wait_until
 from tests.support.small_notebooks import OPEN, publish, write_notebook
 
 REQUEST = Request(trigger="test")
@@ -132,10 +132,7 @@ def running_kernels() -> list[psutil.Process]:
 
 def test_nothing_of_a_kernel_is_left_behind(odd_round: tuple[Lake, dict[str, Outcome]]) -> None:
     del odd_round
-    deadline = time.monotonic() + 10
-    while kernels := running_kernels():
-        assert time.monotonic() < deadline, kernels
-        time.sleep(0.05)
+    wait_until(lambda: not running_kernels(), seconds=60, what="no kernel is left")
 
 
 def test_what_the_round_leaves_on_the_shelf(odd_round: tuple[Lake, dict[str, Outcome]]) -> None:

@@ -22,7 +22,7 @@ from medisync.runs import planning
 from medisync.settings import Settings
 from tests.support.admissions_csv import admissions, write_csv
 from tests.support.published import publish_result
-from tests.support.running import child_environment, trial_settings, wait_until
+from tests.support.running import PATIENCE_SECONDS, child_environment, trial_settings, wait_until
 
 pytestmark = pytest.mark.servers
 
@@ -51,7 +51,7 @@ def api_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
 
     def answers() -> bool:
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(server.health_url(settings), timeout=5).status_code in (200, 503)
+            return httpx.get(server.health_url(settings), timeout=30).status_code in (200, 503)
         return False
 
     try:
@@ -65,7 +65,9 @@ def api_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
 
 def token(settings: Settings) -> dict[str, str]:
     url = f"{server.address(settings)}api/auth/token"
-    answer = httpx.post(url, json={"username": "reader", "password": PASSWORD}, timeout=30).raise_for_status()
+    answer = httpx.post(
+        url, json={"username": "reader", "password": PASSWORD}, timeout=PATIENCE_SECONDS
+    ).raise_for_status()
     return {"Authorization": f"Bearer {answer.json()['data']['access_token']}"}
 
 
@@ -82,26 +84,30 @@ def test_every_worker_sees_a_commit_and_an_id_outlives_them_all(filled: Lake) ->
 
         def seen(_: int) -> bool:
             """By a connection of its own, so that any worker may be the one that answers."""
-            shown = httpx.get(f"{server.address(settings)}api/analytics/realtime/", headers=headers, timeout=30).json()
+            shown = httpx.get(
+                f"{server.address(settings)}api/analytics/realtime/", headers=headers, timeout=PATIENCE_SECONDS
+            ).json()
             return any(one["type"] == "illness_prediction" and one["freshness"] == "failed"
                        for one in shown["data"]["analyses"])  # fmt: skip
 
         wait_until(lambda: all(map(seen, range(6))), seconds=30, what="every worker shows the failed run")
         with httpx.stream(
-            "GET", f"{server.address(settings)}api/analytics/stream/", headers=headers, timeout=30
+            "GET", f"{server.address(settings)}api/analytics/stream/", headers=headers, timeout=PATIENCE_SECONDS
         ) as one:
             lines = one.iter_lines()
             last_id = next(line for line in lines if line.startswith("id: ")).removeprefix("id: ")
             workers = psutil.Process(process.pid).children()
             process.send_signal(signal.SIGTERM)
             list(lines)  # it ends, and so does this
-        assert process.wait(20) in (0, -signal.SIGTERM)
-        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert process.wait(PATIENCE_SECONDS) in (0, -signal.SIGTERM)
+        _, alive = psutil.wait_procs(workers, timeout=PATIENCE_SECONDS)
         assert alive == []
     second = fail_once(filled)
     with api_process(settings):
         given = {**token(settings), "Last-Event-ID": last_id}
-        with httpx.stream("GET", f"{server.address(settings)}api/analytics/stream/", headers=given, timeout=30) as one:
+        with httpx.stream(
+            "GET", f"{server.address(settings)}api/analytics/stream/", headers=given, timeout=PATIENCE_SECONDS
+        ) as one:
             data = next(line for line in one.iter_lines() if line.startswith("data: "))
     assert json.loads(data.removeprefix("data: "))["run_id"] == second
     assert first != second
@@ -124,9 +130,12 @@ def test_a_lake_that_cannot_be_read_is_said_so_and_the_service_lives_on(
         settings.lake.joinpath("catalog.sqlite").write_bytes(b"Sekretwert" * 1000)
     with api_process(settings):
         headers = token(settings)
-        answer = httpx.get(f"{server.address(settings)}api/deliveries/", headers=headers, timeout=30)
+        answer = httpx.get(f"{server.address(settings)}api/deliveries/", headers=headers, timeout=PATIENCE_SECONDS)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "lake-unreadable")
         assert "Sekretwert" not in answer.text
-        health = httpx.get(server.health_url(settings), timeout=30)
+        health = httpx.get(server.health_url(settings), timeout=PATIENCE_SECONDS)
         assert (health.status_code, health.json()["data"]["status"]) == (503, "down")
-        assert httpx.get(f"{server.address(settings)}api/auth/me", headers=headers, timeout=30).status_code == 200
+        assert (
+            httpx.get(f"{server.address(settings)}api/auth/me", headers=headers, timeout=PATIENCE_SECONDS).status_code
+            == 200
+        )

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.support.login import log_in
 from tests.support.pages import LIVE, Watched, chromium
-from tests.support.running import RunningWorkspace, wait_until
+from tests.support.running import PATIENCE_SECONDS, RunningWorkspace, wait_until
 from tests.support.traces import names_found
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ def test_the_sample_dropped_into_the_inbox_changes_the_open_page(
         page = watched.page
         log_in(page.context, workspace.settings)
         page.goto(workspace.settings.pages_url, wait_until="domcontentloaded")
-        page.wait_for_selector(LIVE, timeout=60_000)
+        page.wait_for_selector(LIVE, timeout=1000 * PATIENCE_SECONDS)
         page.evaluate("window.neverReloaded = true")
         assert "inbox" in text(page), "an empty workspace explains the first step"
 
         drop(workspace, sample)
 
-        wait_until(lambda: "50,000" in text(page), seconds=120, what="the page shows the delivery")
-        wait_until(lambda: completed(workspace) == SHIPPED, seconds=180, what="all analyses are committed")
+        wait_until(lambda: "50,000" in text(page), seconds=600, what="the page shows the delivery")
+        wait_until(lambda: completed(workspace) == SHIPPED, seconds=600, what="all analyses are committed")
         headlines = workspace.lake().query("SELECT headline FROM analytics.runs")
         for row in headlines:  # the round still has both cores; how soon a page follows is measured in tests/browser
             wait_until(lambda row=row: row["headline"] in text(page), seconds=30, what=row["headline"])

@@ -23,6 +23,7 @@ from medisync.access.permissions import Role
 from tests.support.admissions_csv import admissions, write_csv
 from tests.support.login import cookies
 from tests.support.running import (
+    PATIENCE_SECONDS,
     RunningWorkspace,
     child_environment,
     medisync,
@@ -61,7 +62,11 @@ def test_the_first_administrator_logs_in_with_what_was_printed(running: RunningW
     told = re.findall(r"First login: name (\S+), one-time password (\S+)", running.said())
     assert len(told) == 1
     ((name, password),) = told
-    answer = httpx.post(f"{running.settings.api_url}api/auth/token", json={"username": name, "password": password})
+    answer = httpx.post(
+        f"{running.settings.api_url}api/auth/token",
+        json={"username": name, "password": password},
+        timeout=PATIENCE_SECONDS,
+    )
     assert answer.json()["data"]["must_change_password"]
     logged = [path for path in running.settings.logs.iterdir() if password in path.read_text(errors="replace")]
     assert logged == []
@@ -69,22 +74,30 @@ def test_the_first_administrator_logs_in_with_what_was_printed(running: RunningW
 
 def test_prefect_asks_for_its_secret_and_its_door_for_an_administrator(running: RunningWorkspace) -> None:
     settings = running.settings
-    assert httpx.post(f"{settings.prefect_api_url}/flows/filter").status_code == 401
+    assert httpx.post(f"{settings.prefect_api_url}/flows/filter", timeout=PATIENCE_SECONDS).status_code == 401
     door = f"{settings.api_url}prefect"
     for role, status in [(Role.ANALYST, 403), (Role.ADMIN, 200)]:
-        assert httpx.get(f"{door}/ui-settings", cookies=cookies(settings, role)).status_code == status
+        assert (
+            httpx.get(f"{door}/ui-settings", cookies=cookies(settings, role), timeout=PATIENCE_SECONDS).status_code
+            == status
+        )
     known = cookies(settings, Role.ADMIN)
-    told = httpx.get(f"{door}/ui-settings", cookies=known).json()
+    told = httpx.get(f"{door}/ui-settings", cookies=known, timeout=PATIENCE_SECONDS).json()
     assert (told["api_url"], told["auth"]) == (f"{door}/api", None)
-    page = httpx.get(f"{door}/v2/", cookies=known)
+    page = httpx.get(f"{door}/v2/", cookies=known, timeout=PATIENCE_SECONDS)
     assert page.status_code == 200
     assert "connect-src 'self' ws://127.0.0.1" in page.headers["Content-Security-Policy"]
     script = re.search(r'src="(/prefect/v2/[^"]+\.js)"', page.text)
     assert script is not None
-    loaded = httpx.get(settings.api_url.rstrip("/") + script[1], cookies=known, headers={"Accept-Encoding": "gzip"})
+    loaded = httpx.get(
+        settings.api_url.rstrip("/") + script[1],
+        cookies=known,
+        headers={"Accept-Encoding": "gzip"},
+        timeout=PATIENCE_SECONDS,
+    )
     assert "javascript" in loaded.headers["Content-Type"]
     assert len(loaded.text) > 1000
-    assert httpx.get(settings.api_url.rstrip("/") + script[1]).status_code == 401
+    assert httpx.get(settings.api_url.rstrip("/") + script[1], timeout=PATIENCE_SECONDS).status_code == 401
 
     site = settings.api_url.rstrip("/")
     held = {"Cookie": "; ".join(f"{name}={value}" for name, value in known.items())}
@@ -95,7 +108,7 @@ def test_prefect_asks_for_its_secret_and_its_door_for_an_administrator(running: 
             connect(address, additional_headers=headers, origin=origin, **options)
     with connect(address, additional_headers=held, origin=site, **options) as events:
         events.send(json.dumps({"type": "auth", "token": None}))
-        assert json.loads(events.recv(timeout=20))["type"] == "auth_success"
+        assert json.loads(events.recv(timeout=PATIENCE_SECONDS))["type"] == "auth_success"
         events.send(json.dumps({"type": "filter", "filter": {}}))
         wait_until(lambda: _hears_of_an_event(events, door, known, site), seconds=60, what="an event is heard of")
 
@@ -109,7 +122,9 @@ def _hears_of_an_event(events: ClientConnection, door: str, known: dict[str, str
         "event": "medisync.test",
         "resource": {"prefect.resource.id": "medisync.test"},
     }
-    posted = httpx.post(f"{door}/api/events", json=[event], cookies=known, headers={"Origin": site})
+    posted = httpx.post(
+        f"{door}/api/events", json=[event], cookies=known, headers={"Origin": site}, timeout=PATIENCE_SECONDS
+    )
     assert posted.status_code == 204
     try:
         return bool(json.loads(events.recv(timeout=3))["event"]["event"])
@@ -166,8 +181,8 @@ def test_down_leaves_no_process_behind(running: RunningWorkspace) -> None:
     assert len(tree) >= 4
     stopped = running.medisync("down")
     assert stopped.returncode == 0, stopped.stderr
-    running.process.wait(10)
-    _, alive = psutil.wait_procs(tree, timeout=5)
+    running.process.wait(PATIENCE_SECONDS)
+    _, alive = psutil.wait_procs(tree, timeout=PATIENCE_SECONDS)
     assert alive == []
     assert running.medisync("down").returncode == 13
 
@@ -176,8 +191,8 @@ def test_nothing_survives_a_killed_supervisor(tmp_path: Path) -> None:
     with running_workspace(trial_settings(tmp_path)) as workspace:
         tree = psutil.Process(workspace.process.pid).children(recursive=True)
         workspace.process.kill()
-        workspace.process.wait(10)
-        _, alive = psutil.wait_procs(tree, timeout=30)
+        workspace.process.wait(PATIENCE_SECONDS)
+        _, alive = psutil.wait_procs(tree, timeout=PATIENCE_SECONDS)
         assert [" ".join(process.cmdline())[-80:] for process in alive] == []
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
-from tests.support.running import wait_until
+from tests.support.running import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,7 +110,7 @@ def kernel_server(folder: Path, **environment: str) -> Iterator[RunningForkServe
 class Connection:
     """One client, step by step."""
 
-    def __init__(self, path: Path, seconds: float = 20) -> None:
+    def __init__(self, path: Path, seconds: float = PATIENCE_SECONDS) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(seconds)
         try:

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from tests.support.processes import ROOT
-from tests.support.running import free_ports, wait_until
+from tests.support.running import PATIENCE_SECONDS, free_ports, wait_until
 
 
 @dataclass
@@ -43,18 +43,18 @@ class Issuer:
 
     def token(self, claims: dict[str, Any], **how: str) -> str:
         """The claims signed with the newest key; ``alg`` and ``kid`` may be others than its own."""
-        return httpx.post(f"{self.url}/token", json={"claims": claims, **how}).text
+        return httpx.post(f"{self.url}/token", json={"claims": claims, **how}, timeout=PATIENCE_SECONDS).text
 
     def rotate(self) -> None:
-        httpx.post(f"{self.url}/rotate").raise_for_status()
+        httpx.post(f"{self.url}/rotate", timeout=PATIENCE_SECONDS).raise_for_status()
 
     def asked(self) -> int:
         """How often its keys were fetched."""
-        return int(httpx.get(f"{self.url}/asked").text)
+        return int(httpx.get(f"{self.url}/asked", timeout=PATIENCE_SECONDS).text)
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/asked", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/asked", timeout=30).status_code == 200
         except httpx.TransportError:
             return False
 

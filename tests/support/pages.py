@@ -17,7 +17,7 @@ import pytest
 
 from medisync.dashboards import server
 from medisync.settings import Settings
-from tests.support.running import child_environment, wait_until
+from tests.support.running import PATIENCE_SECONDS, child_environment, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -55,7 +55,7 @@ class PagesServer:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(PATIENCE_SECONDS)
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def running_pages(settings: Settings) -> Iterator[PagesServer]:
 
 def is_well(settings: Settings) -> bool:
     try:
-        return httpx.get(server.health_url(settings), timeout=2).status_code == 200
+        return httpx.get(server.health_url(settings), timeout=30).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -108,6 +108,7 @@ class Watched:
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.page.set_default_timeout(1000 * PATIENCE_SECONDS)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("websocket", lambda socket: self.requests.append(socket.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

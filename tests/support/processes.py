@@ -31,14 +31,14 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 120) -> str:
+def finish(process: subprocess.Popen[str], seconds: float = 600) -> str:
     """What the process printed; an AssertionError with its complaints when it failed."""
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err
     return out
 
 
-def finish_all(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[str]:
+def finish_all(processes: list[subprocess.Popen[str]], seconds: float = 600) -> list[str]:
     """The output of each; none is left running."""
     try:
         return [finish(process, seconds) for process in processes]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,14 +24,40 @@ from medisync.settings import PREFIX, Settings, environment
 
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 120.0
+"""How long a test waits at least for what must come. No test may fail because the machine is slow or busy, so this is
+many times what anything takes; it only bounds how long a real fault stays unnoticed."""
+
+LOWEST_PORT, HIGHEST_PORT = 20_000, 32_000
+"""Below the range from which the system gives ports to whoever asks for any."""
+
+_reserved: list[int] = []  # descriptors; a reservation ends with the process
+
 
 def free_ports(number: int) -> list[int]:
-    """Ports nobody listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports nobody listens on, all different, and given to no other process of tests while this one lives."""
+    folder = Path(tempfile.gettempdir()) / f"medisync-test-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    found: list[int] = []
+    for port in random.Random(os.urandom(8)).sample(range(LOWEST_PORT, HIGHEST_PORT), 500):
+        if len(found) < number and _reserve(folder / str(port), port):
+            found.append(port)
+    assert len(found) == number, "there are not enough free ports"
+    return found
+
+
+def _reserve(file: Path, port: int) -> bool:
+    """Whether the port is free and now kept for this process."""
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with socket.socket() as trial:
+            trial.bind(("127.0.0.1", port))
+    except OSError:
+        os.close(descriptor)
+        return False
+    _reserved.append(descriptor)
+    return True
 
 
 def trial_settings(folder: Path, **changes: Any) -> Settings:
@@ -47,7 +76,9 @@ def trial_settings(folder: Path, **changes: Any) -> Settings:
 
 
 def wait_until(condition: Callable[[], T | None], *, seconds: float, what: str, every: float = 0.1) -> T:
-    """The first true value of ``condition``; fails, saying ``what`` did not happen, after ``seconds``."""
+    """The first true value of ``condition``; fails, saying ``what`` did not happen, after ``seconds`` or
+    PATIENCE_SECONDS, whichever is longer."""
+    seconds = max(seconds, PATIENCE_SECONDS)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
@@ -83,7 +114,9 @@ class RunningWorkspace:
     def api(self, method: str, path: str, **options: Any) -> Any:
         """Ask the workspace's Prefect server."""
         headers = prefect_auth.headers(self.settings)
-        answer = httpx.request(method, f"{self.settings.prefect_api_url}{path}", timeout=30, headers=headers, **options)
+        answer = httpx.request(
+            method, f"{self.settings.prefect_api_url}{path}", timeout=PATIENCE_SECONDS, headers=headers, **options
+        )
         answer.raise_for_status()
         return answer.json()
 
@@ -107,13 +140,13 @@ def medisync(settings: Settings, *arguments: str) -> subprocess.CompletedProcess
         env=child_environment(settings),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
 
 @contextlib.contextmanager
-def running_workspace(settings: Settings, *options: str, seconds: float = 180) -> Iterator[RunningWorkspace]:
+def running_workspace(settings: Settings, *options: str, seconds: float = 600) -> Iterator[RunningWorkspace]:
     """Start a workspace, wait until it says that it runs, and stop it at the end."""
     settings.data.mkdir(parents=True, exist_ok=True)
     output = settings.data.parent / "up.log"
@@ -140,4 +173,4 @@ def running_workspace(settings: Settings, *options: str, seconds: float = 180) -
         workspace.close()
         if process.poll() is None:
             process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_SECONDS)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import uvicorn
 from fastapi import FastAPI
 
-from tests.support.running import wait_until
+from tests.support.running import PATIENCE_SECONDS, wait_until
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Serving:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """``coroutine`` in the server's loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE_SECONDS)
 
 
 @contextlib.contextmanager
@@ -55,4 +55,4 @@ def serving(app: FastAPI, port: int) -> Iterator[Serving]:
         yield Serving(app, port, loops[0])
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)

@@ -21,6 +21,7 @@ from medisync.ledger import ClaimState
 from medisync.settings import Settings
 from tests.support.admissions_csv import SURNAME, admission, admissions, write_csv
 from tests.support.powers import without_root_powers
+from tests.support.running import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_a_file_that_grows_or_is_open_for_writing_waits(workspace: Settings) -> 
         assert not completeness.is_complete(path)
         time.sleep(0.06)
         assert not completeness.is_complete(path)  # at rest, but open for writing
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not completeness.is_complete(path):
         assert time.monotonic() < deadline
         time.sleep(0.02)
