@@ -47,6 +47,13 @@ def released_before(ledger: sa.Engine, counted: Sequence[str]) -> list[ReleasedC
         ]
 
 
+def number_known(ledger: sa.Engine, counted: Sequence[str]) -> int:
+    """How many cells of these counts are remembered; they are only ever added to."""
+    query = sa.select(sa.func.count()).select_from(released_cells).where(released_cells.c.counted.in_(list(counted)))
+    with ledger.begin() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def remember(ledger: sa.Engine, run_id: str, cells: Iterable[ReleasedCell], known: Iterable[ReleasedCell]) -> int:
     """Add what is new; the number of rows added. What is known already stays as it was first."""
     names = {(one.of, one.name, one.value, one.is_shown) for one in known}

@@ -66,7 +66,18 @@ def _fits(value: Scalar, kind: str) -> bool:
 
 
 def publish(lake: Lake, record: RunRecord, result: Result | None) -> None:
-    """Commit a run. Doing it again with the same run id changes nothing."""
+    """Commit a run. Doing it again with the same run id changes nothing.
+
+    What may be released is worked out before the write lock is taken.
+    """
+    if result is None:
+        _commit(lake, record, None, None)
+        return
+    with releasing.one_release():
+        _commit(lake, record, result, releasing.prepare(lake.settings, record.run_id, result))
+
+
+def _commit(lake: Lake, record: RunRecord, result: Result | None, prepared: releasing.Prepared | None) -> None:
     with lake.transaction(
         f"run {record.run_id} {record.analysis} {record.status}",
         extra={"run_id": record.run_id, "code": record.code_hash, "parameters_hash": record.parameters_hash},
@@ -76,7 +87,7 @@ def publish(lake: Lake, record: RunRecord, result: Result | None) -> None:
         ).fetchone()
         if known and known[0]:
             return
-        _insert(transaction, "runs", _run_row(record))
+        _insert(transaction, "runs", run_row(record))
         if result is None:
             return
         _insert(
@@ -89,14 +100,15 @@ def publish(lake: Lake, record: RunRecord, result: Result | None) -> None:
                 "document": result.model_dump_json(),
             },
         )
-        document = releasing.released_json(lake.settings, record.run_id, result)
+        document = releasing.settle(lake.settings, prepared)
         if document is not None:
             releasing.insert(transaction, record.run_id, record.analysis, document)
         for name, table in result.lake_rows.items():
             _insert_rows(transaction, name, record.run_id, table)
 
 
-def _run_row(record: RunRecord) -> dict[str, Any]:
+def run_row(record: RunRecord) -> dict[str, Any]:
+    """The row of ``analytics.runs``."""
     return {
         "run_id": record.run_id,
         "analysis": record.analysis,

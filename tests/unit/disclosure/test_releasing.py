@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 
+from medisync.disclosure.document import ReleasedDocument
+from medisync.errors import LakeBusyError
 from medisync.lake import Lake
+from medisync.lake.lock import write_lock
 from medisync.ledger import open_ledger
 from medisync.ledger.released import released_before
 from medisync.runs import releasing
@@ -63,6 +67,33 @@ def test_both_documents_come_with_one_snapshot_and_differencing_knows_the_one_be
     assert {(cell.value, cell.is_shown) for cell in remembered} == {(40, True), (3, False), (44, False), (60, True)}
     publish(lake, record(lake, "r2"), grid([[1, 1]], margins=False))  # again: nothing changes
     assert len(released_before(open_ledger(lake.settings), ["people"])) == 4
+
+
+def test_what_may_be_shown_is_worked_out_before_the_lake_is_locked(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a neighbour that releases in between: then it is worked out once more, with the lake locked."""
+    lake.connection()
+    free: list[bool] = []
+    real = releasing.release
+
+    def watched(*arguments: Any) -> ReleasedDocument:
+        try:
+            with write_lock(lake.lock_file, seconds=0):
+                free.append(True)
+        except LakeBusyError:
+            free.append(False)
+        return real(*arguments)
+
+    monkeypatch.setattr(releasing, "release", watched)
+    publish(lake, record(lake, "r1"), grid([[40, 3]], margins=False))
+    assert free == [True]
+    prepared = releasing.prepare(lake.settings, "r2", grid([[44, 60]], margins=False))
+    assert prepared is not None
+    assert people(prepared.document) == ["withheld", 60]
+    publish(lake, record(lake, "r3"), grid([[80, 62]], margins=False))
+    with lake.transaction("r2"):
+        document = releasing.settle(lake.settings, prepared)
+    assert free == [True, True, True, False]
+    assert people(ReleasedDocument.model_validate_json(document or "")) == ["withheld", "withheld"]  # 60 beside 62
 
 
 def test_a_run_is_published_also_when_its_release_fails_and_made_up_for(
