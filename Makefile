@@ -48,9 +48,9 @@ status: $(STAMP) ## Show what runs and how fresh the numbers are
 	@$(BIN)/medisync status
 
 .PHONY: test
-test: $(STAMP) ## Run all tests: those that need nothing else on all cores, then those with servers and browsers
-	@$(BIN)/python -m pytest -n auto --dist loadfile tests/unit tests/property
-	@$(BIN)/python -m pytest tests/integration tests/notebooks tests/servers tests/browser
+test: $(STAMP) ## Run all tests on all cores; those that mostly wait, for servers and browsers, come first
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+		tests/servers tests/browser tests/integration tests/notebooks tests/property tests/unit
 
 .PHONY: check
 check: $(STAMP) ## Formatter, linter and type checker

@@ -33,7 +33,7 @@ class Service:
     address: str | None = None
     health: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    start_seconds: float = 120.0
+    start_seconds: float = 300.0
 
 
 def prefect_environment(settings: Settings) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from medisync.access.permissions import Role
 from tests.conftest import ROOT
 from tests.support.login import log_in
 from tests.support.pages import LIVE, Watched, chromium
@@ -158,6 +159,29 @@ def test_bad_files_are_refused_and_the_service_goes_on(
     )
 
 
+def test_an_analyst_runs_an_analysis_with_other_parameters_from_the_page(workspace: RunningWorkspace) -> None:
+    """By the page's own form: the API starts a flow run, its progress is told, and the run is among the runs."""
+    with chromium() as browser:
+        context = browser.new_context()
+        log_in(context, workspace.settings, Role.ANALYST)
+        page = context.new_page()
+        page.goto(f"{workspace.settings.pages_url}voila/render/data.ipynb", wait_until="domcontentloaded")
+        page.wait_for_selector(LIVE, timeout=60_000)
+        page.click("summary >> text=Patient demographics")
+        form = "form[data-run=patient_demographics]"
+        page.fill(f"{form} input[name=months]", "0")
+        page.evaluate(f"document.querySelector('{form}').noValidate = true")
+        page.click(f"{form} button[type=submit]")
+        page.wait_for_selector(f"{form} >> text=Wrong parameters", timeout=60_000)
+        page.fill(f"{form} input[name=months]", "6")
+        page.click(f"{form} button[type=submit]")
+        page.wait_for_selector(f"{form} >> text=Done.", timeout=180_000)
+    (run,) = workspace.lake().query(
+        "SELECT record FROM analytics.runs WHERE analysis = 'patient_demographics' AND record LIKE '%\"months\":6%'"
+    )
+    assert '"requested_by":"some-analyst"' in run["record"]
+
+
 def test_no_patient_is_named_in_anything_that_was_written(workspace: RunningWorkspace, sample: Path) -> None:
     settings = workspace.settings
     with gzip.open(sample, "rt", encoding="utf-8", newline="") as lines:
@@ -188,3 +212,13 @@ def test_the_status_command_tells_people_and_programs(workspace: RunningWorkspac
     assert "50,001 admissions" in shown
     doctor = workspace.medisync("doctor")
     assert doctor.returncode == 0, doctor.stdout
+
+
+def test_nothing_survives_a_killed_supervisor(workspace: RunningWorkspace) -> None:
+    """The last of this module: kernels of pages, fork servers and the API's workers are all there by now."""
+    tree = psutil.Process(workspace.process.pid).children(recursive=True)
+    assert len(tree) >= 4
+    workspace.process.kill()
+    workspace.process.wait(PATIENCE_SECONDS)
+    _, alive = psutil.wait_procs(tree, timeout=PATIENCE_SECONDS)
+    assert [" ".join(process.cmdline())[-80:] for process in alive] == []

@@ -187,15 +187,6 @@ def test_down_leaves_no_process_behind(running: RunningWorkspace) -> None:
     assert running.medisync("down").returncode == 13
 
 
-def test_nothing_survives_a_killed_supervisor(tmp_path: Path) -> None:
-    with running_workspace(trial_settings(tmp_path)) as workspace:
-        tree = psutil.Process(workspace.process.pid).children(recursive=True)
-        workspace.process.kill()
-        workspace.process.wait(PATIENCE_SECONDS)
-        _, alive = psutil.wait_procs(tree, timeout=PATIENCE_SECONDS)
-        assert [" ".join(process.cmdline())[-80:] for process in alive] == []
-
-
 def test_ingest_and_run_need_no_server(tmp_path: Path) -> None:
     settings = trial_settings(tmp_path)
     file = write_csv(tmp_path / "admissions.csv", admissions(400))
