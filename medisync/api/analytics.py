@@ -25,6 +25,7 @@ from medisync.api.results.medication_analysis import MedicationAnalysisResult
 from medisync.api.results.patient_demographics import PatientDemographicsResult
 from medisync.api.results.patient_health_trends import PatientHealthTrendsResult
 from medisync.api.results.patient_volume_prediction import PatientVolumePredictionResult
+from medisync.api.results.readmissions import ReadmissionsResult
 from medisync.api.shelf import Ready, State
 from medisync.api.stream import EventStream
 from medisync.api.tasks import Asked, Task
@@ -51,6 +52,7 @@ AnyOfResults = (
     | PatientDemographicsResult
     | PatientHealthTrendsResult
     | PatientVolumePredictionResult
+    | ReadmissionsResult
     | ReleasedResult
     | AnyResult
 )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+import importlib.util
+import json
 from pathlib import Path
+from unittest.mock import patch
 
-from medisync import intake
+from medisync import intake, notebook
 from medisync.analyses.contract import Result
 from medisync.api.results import MODELS
 from medisync.lake import Lake, Snapshot
@@ -30,11 +33,28 @@ def filled_lake(settings: Settings, folder: Path, *, rows: int = 400) -> Lake:
 
 def computed(settings: Settings, plan: Plan) -> Result:
     """What the analysis of ``plan`` finds."""
+    if importlib.util.find_spec(f"medisync.analyses.{plan.analysis}") is None:
+        return by_its_notebook(settings, plan)
     module = importlib.import_module(f"medisync.analyses.{plan.analysis}")
     params = module.Params.checked(plan.parameters)
     with Snapshot(settings, plan.snapshot_id) as snapshot:
         result: Result = module.compute(module.load(snapshot, params), params)
     return result.with_figures(module.figures(result)[:1])
+
+
+def by_its_notebook(settings: Settings, plan: Plan) -> Result:
+    """What an analysis without a module publishes: its notebook's cells, run in this process."""
+    published: list[Result] = []
+    opened = Snapshot(settings, plan.snapshot_id)
+    stand_ins = {"open_snapshot": lambda _=None: opened, "show": lambda _: None, "publish": published.append}
+    cells = json.loads(plan.notebook.path.read_text(encoding="utf-8"))["cells"]
+    names: dict[str, object] = {}
+    with patch.multiple(notebook, **stand_ins), opened:
+        for cell in cells:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)
+    [result] = published
+    return result.with_figures(result.figures[:1])
 
 
 def record_of(plan: Plan, result: Result | None, *, flow_run_id: str | None = None) -> RunRecord:

@@ -14,6 +14,7 @@ from medisync.api.results import (
     patient_demographics,
     patient_health_trends,
     patient_volume_prediction,
+    readmissions,
 )
 
 MODELS: Mapping[str, type[BaseModel]] = {
@@ -23,6 +24,7 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "patient_demographics": patient_demographics.PatientDemographicsResult,
     "patient_health_trends": patient_health_trends.PatientHealthTrendsResult,
     "patient_volume_prediction": patient_volume_prediction.PatientVolumePredictionResult,
+    "readmissions": readmissions.ReadmissionsResult,
 }
 
 VERSIONS: Mapping[str, int] = {
@@ -32,6 +34,7 @@ VERSIONS: Mapping[str, int] = {
     "patient_demographics": patient_demographics.VERSION,
     "patient_health_trends": patient_health_trends.VERSION,
     "patient_volume_prediction": patient_volume_prediction.VERSION,
+    "readmissions": readmissions.VERSION,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from medisync.api.results.parts import Count, Number, Part, ResultOf, TableOf, Text
+from medisync.api.results.parts import Count, Number, Part, ResultOf, ScoreboardRow, TableOf, Text
 
 VERSION = 1
 
@@ -115,17 +115,8 @@ class IllnessSurgePredictionForecastWeeksRow(Part):
     upper_80: Number
 
 
-class IllnessSurgePredictionScoreboardRow(Part):
+class IllnessSurgePredictionScoreboardRow(ScoreboardRow):
     """Forecasts published earlier against what came."""
-
-    step: Count
-    forecasts: Count
-    mean_absolute_error: Number
-    weighted_interval_score: Number
-    inside_95_percent: Number
-    inside_80_percent: Number
-    inside_50_percent: Number
-    skill_against_mean_percent: Number
 
 
 class IllnessSurgePredictionTables(Part):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,6 +32,19 @@ class TableOf(Part, Generic[RowT]):
     title: str
     columns: list[str]
     rows: list[RowT]
+
+
+class ScoreboardRow(Part):
+    """Forecasts published earlier against what came."""
+
+    step: Count
+    forecasts: Count
+    mean_absolute_error: Number
+    weighted_interval_score: Number
+    inside_95_percent: Number
+    inside_80_percent: Number
+    inside_50_percent: Number
+    skill_against_mean_percent: Number
 
 
 class FigureInfo(Part):
@@ -96,14 +109,9 @@ class ReleasedResult(BaseModel):
     warnings: list[str] = []
 
 
-class AnyResult(BaseModel):
+Value = str | bool | int | float | None
+"""What a cell or metric of an analysis of your own may hold."""
+
+
+class AnyResult(ResultOf[dict[str, Value], dict[str, TableOf[dict[str, Value]]]]):
     """The result of an analysis of your own: the same parts, without promises about their names."""
-
-    model_config = ConfigDict(extra="allow")
-
-    analysis: str
-    title: str
-    headline: str
-    finding: str
-    metrics: dict[str, Any] = {}
-    tables: dict[str, Any] = {}

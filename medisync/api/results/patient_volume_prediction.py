@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medisync.api.results.parts import Count, Flag, Number, Part, ResultOf, TableOf, Text
+from medisync.api.results.parts import Count, Flag, Number, Part, ResultOf, ScoreboardRow, TableOf, Text
 
 VERSION = 1
 
@@ -71,17 +71,8 @@ class PatientVolumePredictionAccuracyRow(Part):
     verdict: Text
 
 
-class PatientVolumePredictionScoreboardRow(Part):
+class PatientVolumePredictionScoreboardRow(ScoreboardRow):
     """Forecasts published earlier against what came."""
-
-    step: Count
-    forecasts: Count
-    mean_absolute_error: Number
-    weighted_interval_score: Number
-    inside_95_percent: Number
-    inside_80_percent: Number
-    inside_50_percent: Number
-    skill_against_mean_percent: Number
 
 
 class PatientVolumePredictionCensusRow(Part):

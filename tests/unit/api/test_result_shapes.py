@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from medisync.api.results import MODELS, VERSIONS, as_data, schema_name
+from medisync.analyses.contract import Finding, Result, Table
+from medisync.api.results import MODELS, VERSIONS, AnyResult, as_data, schema_name
 
 KNOWN = Path(__file__).with_name("result_shapes.json")
 """Analysis -> version -> fingerprint of its shape. A new shape gets a new version and a new line here:
@@ -36,6 +38,22 @@ def test_an_analysis_of_one_s_own_is_served_in_the_same_form_without_a_schema() 
     assert "svg" not in shown["figures"][0]
     assert "lake_rows" not in shown
     assert as_data(document, figures=True)["figures"][0]["svg"] == "<svg/>"
+
+
+def test_what_an_analysis_of_one_s_own_publishes_has_typed_parts() -> None:
+    own = Result(
+        analysis="beds_by_ward",
+        title="Beds",
+        headline="Three beds.",
+        finding=Finding.DESCRIPTION,
+        metrics={"beds_count": 3, "share": 0.5, "ward": "A", "is_full": True, "unknown": None},
+        tables={"beds": Table(title="Beds", columns=("ward", "beds"), rows=(("A", 3), ("B", None)))},
+    )
+    shown = as_data(own.model_dump(mode="json"), figures=False)
+    assert AnyResult.model_validate(shown).model_dump(mode="json")["tables"] == shown["tables"]
+    for part, wrong in {"tables": {"beds": {"title": "Beds", "rows": []}}, "metrics": {"m": [1]}, "more": 1}.items():
+        with pytest.raises(ValidationError):
+            AnyResult.model_validate({**shown, part: wrong})
 
 
 if __name__ == "__main__":
