@@ -19,6 +19,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from medisync.intake.inbox_notices import InboxNotices, Notice
 from medisync.intake.reading import refused
 from medisync.intake.reasons import FileFault
 from medisync.settings import Settings
@@ -33,6 +34,9 @@ ABANDONED_SECONDS = 60.0
 
 MOST_WATCHED = 2_000
 """Files of one folder that are watched; more are no delivery."""
+
+CLOSED_SHARE = 0.25
+"""Of the settle time, for a file whose writer has closed it."""
 
 LONGEST_NAME_BYTES = 255
 NOTE_ENDING = ".reason.txt"
@@ -77,10 +81,14 @@ def source_name(folder: str) -> str:
 
 class Completeness:
     """Tells complete files from half-copied ones: unchanged for ``settle_seconds`` and, where the system can tell,
-    open for writing by nobody. A folder is complete when all of its files are."""
+    open for writing by nobody. A folder is complete when all of its files are.
 
-    def __init__(self, settle_seconds: float) -> None:
+    What ``notices`` say was moved in need not rest, and what they say was closed rests for a part of that time, since
+    some programs close a file and open it again."""
+
+    def __init__(self, settle_seconds: float, notices: InboxNotices | None = None) -> None:
         self._settle_seconds = settle_seconds
+        self._notices = notices
         self._seen: dict[Path, tuple[Hashable, float]] = {}
 
     def is_complete(self, path: Path) -> bool:
@@ -95,19 +103,28 @@ class Completeness:
             return False
         if not files or any(is_unfinished(one.name) for one in files):
             return False
+        notice = self._notices.of(path) if self._notices is not None else None
         seen = self._seen.get(path)
         now = time.monotonic()
         if seen is None or seen[0] != mark:
-            self._seen[path] = (mark, now)
-            return False
-        if now - seen[1] < self._settle_seconds or any(_is_being_written(one) for one in files):
+            seen = self._seen[path] = (mark, now)
+            if notice is not Notice.MOVED_IN:
+                return False
+        if now - seen[1] < self._rest_seconds(notice) or any(_is_being_written(one) for one in files):
             return False
         del self._seen[path]
         return True
 
+    def _rest_seconds(self, notice: Notice | None) -> float:
+        if notice is Notice.MOVED_IN:
+            return 0.0
+        return self._settle_seconds * (CLOSED_SHARE if notice is Notice.CLOSED else 1.0)
+
     def forget_missing(self, present: set[Path]) -> None:
         for path in self._seen.keys() - present:
             del self._seen[path]
+        if self._notices is not None:
+            self._notices.forget_missing(present)
 
 
 def _files_below(folder: Path) -> list[Path]:

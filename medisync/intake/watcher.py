@@ -17,6 +17,8 @@ import httpx
 
 from medisync.access import prefect_auth
 from medisync.intake import arrival
+from medisync.intake.inbox_notices import InboxNotices
+from medisync.intake.repeats import Repeats
 from medisync.ledger import Claims, ClaimState, open_ledger
 from medisync.settings import Settings, load_settings
 
@@ -34,16 +36,23 @@ class Watcher:
         settings.make_folders()
         self._settings = settings
         self._claims = Claims(open_ledger(settings))
-        self._completeness = arrival.Completeness(settings.inbox_settle_seconds)
+        self._notices = InboxNotices(settings.inbox)
+        self._completeness = arrival.Completeness(settings.inbox_settle_seconds, self._notices)
+        self._repeats = Repeats(settings)
         headers = prefect_auth.headers(settings)
         self._client = httpx.Client(base_url=settings.prefect_api_url, headers=headers, timeout=10.0)
         self._is_server_away = False
         self._complained_of: set[Path] = set()
 
     def step(self) -> None:
-        """Look once: claim what is complete, announce what is claimed."""
-        self.claim_complete_files()
+        """Look once: claim what is complete, record what was loaded before, announce the rest."""
+        for delivery_id in self.claim_complete_files():
+            self._answer_repeat(delivery_id)
         self.announce_open_claims()
+
+    def wait(self) -> None:
+        """Until something happens in the inbox, at most until it is time to look."""
+        self._notices.wait(self._settings.inbox_poll_seconds)
 
     def claim_complete_files(self) -> list[str]:
         """Claim every complete file of the inbox; the ids of the deliveries made of them."""
@@ -92,6 +101,14 @@ class Watcher:
 
     def close(self) -> None:
         self._client.close()
+        self._notices.close()
+        self._repeats.close()
+
+    def _answer_repeat(self, delivery_id: str) -> None:
+        report = self._repeats.answer(delivery_id)
+        if report is not None:
+            self._claims.finished(delivery_id)
+            log.info("Recorded delivery %s: %s", delivery_id, report.status.value)
 
     def _is_lost(self, delivery_id: str, announced_at: dt.datetime | None) -> bool:
         now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
@@ -137,7 +154,7 @@ def main() -> None:
             watcher.step()
         except Exception:
             log.exception("The inbox could not be looked at; trying again.")
-        stop.wait(settings.inbox_poll_seconds)
+        watcher.wait()
     watcher.close()
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from medisync import intake
-from medisync.intake import DeliveryStatus, arrival, labels, watcher
+from medisync.intake import DeliveryStatus, arrival, inbox_notices, labels, watcher
 from medisync.intake.watcher import Watcher
 from medisync.lake import Lake
+from medisync.lake.lock import write_lock
 from medisync.ledger import ClaimState
 from medisync.settings import Settings
 from tests.support.admissions_csv import SURNAME, admission, admissions, write_csv
@@ -273,3 +274,95 @@ def test_pseudonyms_are_keyed_hashes_by_purpose(lake: Lake) -> None:
         assert cursor.execute(f"SELECT {purpose}_pseudonym(NULL)").fetchone() == (None,)
     intake.pseudonyms.forget(cursor)
     assert cursor.execute("SELECT getvariable('patient_subkey')").fetchone() == (None,)
+
+
+class TestNotices:
+    """A settle time of an hour: only what the system tells can make a file complete within the test."""
+
+    @pytest.fixture
+    def patient(self, workspace: Settings) -> Watcher:
+        made = Watcher(workspace.model_copy(update={"inbox_settle_seconds": 3600.0, "inbox_poll_seconds": 5.0}))
+        yield made
+        made.close()
+
+    def test_a_file_moved_in_is_claimed_at_the_first_look(self, workspace: Settings, patient: Watcher) -> None:
+        (workspace.inbox / "ward").mkdir()
+        patient.wait()  # hears of the new folder
+        for folder in (workspace.inbox, workspace.inbox / "ward"):
+            write_csv(folder / ".a.csv", admissions(2)).rename(folder / "a.csv")
+        patient.wait()
+        assert len(patient.claim_complete_files()) == 2
+        assert patient.claim_complete_files() == []
+
+    def test_a_file_moved_in_while_it_is_written_waits(self, workspace: Settings, patient: Watcher) -> None:
+        with (workspace.inbox / ".a.csv").open("w") as file:
+            (workspace.inbox / ".a.csv").rename(workspace.inbox / "a.csv")
+            patient.wait()
+            assert patient.claim_complete_files() == []
+            file.write("x")
+        patient.wait()  # hears that it is closed, which is not as sure a sign
+        assert claim_all(patient) == []
+
+    def test_a_closed_file_rests_a_part_of_the_time(
+        self, workspace: Settings, patient: Watcher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_csv(workspace.inbox / "a.csv", admissions(2))
+        patient.wait()
+        assert claim_all(patient) == []
+        monkeypatch.setattr(arrival, "CLOSED_SHARE", 0.0)
+        assert len(patient.claim_complete_files()) == 1
+
+    def test_what_was_told_of_an_earlier_file_says_nothing_of_a_later_one(
+        self, workspace: Settings, patient: Watcher
+    ) -> None:
+        path = workspace.inbox / "a.csv"
+        write_csv(workspace.inbox / ".a.csv", admissions(2)).rename(path)
+        path.unlink()
+        path.touch()
+        patient.wait()
+        assert claim_all(patient) == []
+
+    def test_where_the_system_tells_nothing_files_wait(
+        self, workspace: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(inbox_notices, "_open", lambda: -1)
+        quick = Watcher(workspace.model_copy(update={"inbox_settle_seconds": 0.0, "inbox_poll_seconds": 0.01}))
+        write_csv(workspace.inbox / ".a.csv", admissions(2)).rename(workspace.inbox / "a.csv")
+        quick.wait()
+        assert quick.claim_complete_files() == []
+        assert len(quick.claim_complete_files()) == 1
+        quick.close()
+
+
+def test_a_repeat_is_recorded_without_a_flow(
+    lake: Lake, watching: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(watching, "_announce", lambda delivery, _source: not told.append(delivery))
+    first = intake.ingest(lake, write_csv(tmp_path / "a.csv", admissions(2)))
+    for name, number in (("again.csv", 2), ("new.csv", 3), ("ward/other-source.csv", 2)):
+        write_csv(lake.settings.inbox / name, admissions(number))
+    watching.step()
+    watching.step()
+    [repeat] = lake.query("SELECT * FROM clinical.deliveries WHERE status = 'repeat'")
+    assert repeat["reason"] == first.delivery_id
+    assert repeat["delivery_id"] not in told
+    assert len(told) == 2
+    assert sorted(arrival.claimed(lake.settings)) == sorted(told)
+    assert [path.name for path in (lake.settings.archive / "default").iterdir()].count(
+        f"{repeat['delivery_id']}-again.csv"
+    ) == 1
+
+
+def test_a_repeat_is_left_to_the_flow_while_the_lake_is_written(
+    lake: Lake, watching: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(watching, "_announce", lambda delivery, _source: not told.append(delivery))
+    intake.ingest(lake, write_csv(tmp_path / "a.csv", admissions(2)))
+    write_csv(lake.settings.inbox / "again.csv", admissions(2))
+    with write_lock(lake.lock_file, seconds=1):
+        watching.step()
+        watching.step()
+    assert len(told) == 1
+    assert intake.deliver(lake, told[0]).status is DeliveryStatus.REPEAT
