@@ -52,7 +52,7 @@ class Repeats:
         source, path = found
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_BYTES:
             return False
-        from medisync.intake.parts import content_hash
+        from medisync.intake.reading import content_hash
 
         self._refresh()
         return (content_hash(path), source) in self._loaded
