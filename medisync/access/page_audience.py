@@ -17,3 +17,14 @@ AUDIENCE_VARIABLE = "HTTP_" + AUDIENCE_HEADER.upper().replace("-", "_")
 def audience_told(told: Mapping[str, Any]) -> Audience:
     """The audience in a request as Voila tells it; the narrow one when nothing is said."""
     return "full" if told.get(AUDIENCE_VARIABLE) == "full" else "released"
+
+
+TRIGGER_HEADER = "X-MediSync-May-Trigger"
+"""Likewise: whether the page may offer its viewer to start runs. The request itself is checked again."""
+
+TRIGGER_VARIABLE = "HTTP_" + TRIGGER_HEADER.upper().replace("-", "_")
+
+
+def trigger_told(told: Mapping[str, Any]) -> bool:
+    """Whether the viewer may start runs; no when nothing is said."""
+    return told.get(TRIGGER_VARIABLE) == "yes"

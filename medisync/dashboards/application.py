@@ -19,9 +19,10 @@ from voila.tornado.treehandler import TornadoVoilaTreeHandler
 from medisync import __version__
 from medisync.access.addresses import public_host
 from medisync.access.jupyter import PagesAuthorizer, PagesIdentity, record_download
-from medisync.access.page_audience import AUDIENCE_HEADER
+from medisync.access.page_audience import AUDIENCE_HEADER, TRIGGER_HEADER
+from medisync.access.permissions import Permission
 from medisync.access.principal import Audience
-from medisync.dashboards import server
+from medisync.dashboards import asking, server
 from medisync.dashboards.parts import stylesheet
 from medisync.dashboards.reading import report_path
 from medisync.fastlane import kernels as fork_kernels
@@ -67,7 +68,7 @@ def configuration(settings: Settings) -> Config:
                 "default_pool_size": 1,
                 "show_tracebacks": False,
                 "file_allowlist": [],
-                "http_header_envs": [AUDIENCE_HEADER],
+                "http_header_envs": [AUDIENCE_HEADER, TRIGGER_HEADER],
                 "resources": {
                     "medisync": {
                         "css": stylesheet(),
@@ -136,6 +137,8 @@ class Pages(Voila):  # type: ignore[misc,unused-ignore]
             (r"/reports/(r[0-9A-Za-z-]+)", ReportHandler, {**workspace, "path_of": report_path}),
             (r"/deliveries/(d[0-9A-Za-z-]+)", ReportHandler, {**workspace, "path_of": quality_path}),
             (r"/packs/([0-9A-Za-z-]+)/pack\.(html|pdf)", PackHandler, workspace),
+            (rf"/{asking.ASK_PATH}", asking.AskHandler, workspace),
+            (rf"/{asking.STATUS_PATH}", asking.StatusHandler, workspace),
             (r"/()", PageHandler, {**page, "notebook_path": server.OVERVIEW}),
             (r"/voila/render/(.*)", PageHandler, page),
         ]
@@ -149,7 +152,9 @@ class PageHandler(TornadoVoilaHandler):  # type: ignore[misc,unused-ignore]
     async def get(self, path: str | None = None) -> None:
         _ = self.xsrf_token  # asking for it sets the cookie
         # What the page's kernel is told of its viewer is ours to say: a header that came with the request is gone.
-        self.request.headers[AUDIENCE_HEADER] = self.medisync_principal.audience
+        principal = self.medisync_principal
+        self.request.headers[AUDIENCE_HEADER] = principal.audience
+        self.request.headers[TRIGGER_HEADER] = "yes" if principal.may(Permission.TRIGGER) else "no"
         await super().get(path)
 
 

@@ -138,7 +138,10 @@
   }
   content.addEventListener("change", chosen);
   content.addEventListener("input", chosen);
-  content.addEventListener("submit", (event) => event.preventDefault());
+  content.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (event.target.matches("form[data-run]")) ask(event.target);
+  });
   content.addEventListener("click", (event) => {
     const button = event.target.closest("[data-clear]");
     if (!button) return;
@@ -149,6 +152,72 @@
     }
     chosen({ target: button });
   });
+
+  // An analyst asks for a run with other parameters; it is the API that checks and starts it.
+  const TASK_MS = 1_000;
+  const xsrf = () => (document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) || [])[1] || "";
+  const typed = {
+    number: (text) => Number(text),
+    boolean: (text) => text === "true",
+    list: (text) => text.split(",").map((one) => one.trim()).filter(Boolean),
+    text: (text) => text,
+  };
+  async function server(path, options) {
+    const answer = await fetch(`${base}runs/${path}`, { cache: "no-store", ...options });
+    try {
+      return await answer.json();
+    } catch {
+      return { success: false, message: `This was refused (${answer.status}). Reload the page and log in again.` };
+    }
+  }
+  async function ask(form) {
+    const status = form.querySelector("[role=status]");
+    const button = form.querySelector("button[type=submit]");
+    const parameters = {};
+    for (const one of form.elements) {
+      if (!one.dataset.sends || one.value === "" || one.value === one.dataset.default) continue;
+      parameters[one.name] = typed[one.dataset.sends](one.value);
+    }
+    button.disabled = true;
+    status.textContent = "Asking for the run";
+    try {
+      const said = await server("ask", {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-XSRFToken": xsrf() },
+        body: JSON.stringify({
+          analysis_type: form.dataset.run, parameters, force_refresh: form.elements.force_refresh.checked,
+        }),
+      });
+      status.textContent = [said.message, said.error && said.error.hint].filter(Boolean).join(" ");
+      if (said.success && said.data.task_id) await follow(said.data.task_id, form, status);
+    } catch {
+      status.textContent = "The server does not answer. Try again in a moment.";
+    } finally {
+      form.querySelector("progress").hidden = true;
+      button.disabled = false;
+    }
+  }
+  async function follow(task, form, status) {
+    const bar = form.querySelector("progress");
+    bar.hidden = false;
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve, TASK_MS));
+      if (isLeaving) return;
+      const said = await server(`status/${task}`);
+      if (!said.success) {
+        status.textContent = said.message;
+        return;
+      }
+      const { state, progress, analyses, error_code: code } = said.data;
+      if (state === "processing") [bar.max, bar.value] = [progress.of, progress.done];
+      const words = { pending: "Waiting to start", processing: `Running: ${progress.done} of ${progress.of} done` };
+      const run = analyses.map((one) => one.run).find(Boolean);
+      const of = run ? ` Run ${run.run_id}.` : "";
+      const end = state === "failed" ? `It failed (${code}).${of}` : `Done.${of} Its result is among the runs.`;
+      status.textContent = words[state] || end;
+      if (!words[state]) return;
+    }
+  }
 
   // What the viewer did with the old part stays: opened details, scrolled pictures, the focus.
   function replace(old, part) {
@@ -198,7 +267,7 @@
   addEventListener("pagehide", () => {
     isLeaving = true;
     const form = new FormData();
-    form.append("_xsrf", (document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) || [])[1] || "");
+    form.append("_xsrf", xsrf());
     navigator.sendBeacon(`${base}voila/api/shutdown/${kernel}`, form);
     if (socket) socket.close();
   });
