@@ -14,6 +14,7 @@ from medisync.analyses.contract import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as MplFigure
 
 INK = "#1b2a38"
@@ -67,6 +68,7 @@ def as_figure(drawing: MplFigure, *, name: str, title: str, alt: str, table: str
 
     buffer = io.StringIO()
     with rc_context(STYLE):
+        _lay_out(drawing)
         drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -77,6 +79,34 @@ def as_figure(drawing: MplFigure, *, name: str, title: str, alt: str, table: str
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{_attribute(alt)}"', 1)
     svg = _own_ids(svg, name)
     return Figure(name=name, title=title, alt=alt, svg=svg, table=table)
+
+
+def _lay_out(drawing: MplFigure) -> None:
+    """Place the axes once, with the ticks of days found once.
+
+    Saving would draw everything a first time for the layout alone and lay it out twice, and each time look up the
+    calendar for every axis a dozen times.
+    """
+    for axes in drawing.axes:
+        _keep_days(axes.xaxis)
+    engine = drawing.get_layout_engine()
+    if engine is not None:
+        engine.execute(drawing)
+        drawing.set_layout_engine(None)
+
+
+def _keep_days(axis: Axis) -> None:
+    """Hold on to the ticks and labels of an axis of days; where they stand does not depend on the layout."""
+    from matplotlib.dates import DateLocator
+    from matplotlib.ticker import FixedFormatter, FixedLocator
+
+    if not isinstance(axis.get_major_locator(), DateLocator):
+        return
+    places, formatter = axis.get_majorticklocs().tolist(), axis.get_major_formatter()
+    kept = FixedFormatter(formatter.format_ticks(places))
+    kept.set_offset_string(formatter.get_offset())
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_major_formatter(kept)
 
 
 def _attribute(text: str) -> str:
