@@ -6,6 +6,7 @@ environment, which names the flow run, and goes on as ``python -m prefect.engine
 
 from __future__ import annotations
 
+import pkgutil
 import runpy
 import sys
 from pathlib import Path
@@ -29,11 +30,18 @@ HEAVY = (
     "prefect.task_engine",
     "prefect.task_runners",
     "duckdb",
+    "pandas",
+    "pytz",
+    "scipy.optimize",
+    "sqlalchemy.dialects.sqlite",
     "nbclient",
     "nbformat",
     "papermill",
     "jupyter_client.manager",
     "medisync.fastlane.provisioner",
+    "medisync.ledger",
+    "medisync.reports.quality",
+    "medisync.runs.kernels",
     "medisync.runs.upkeep",
     "flows.deliver",
     "flows.analyze",
@@ -53,6 +61,19 @@ def command(settings: Settings) -> str:
     return f"{sys.executable} -I -S {client} {socket_path(settings)}"
 
 
+def modules() -> list[str]:
+    """Everything a forked flow run has imported already."""
+    import medisync.analyses
+    import medisync.disclosure
+
+    ours = [
+        module.name
+        for package in (medisync.analyses, medisync.disclosure)
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    ]
+    return [*HEAVY, *ours]
+
+
 def become_flow_run(_: Request) -> None:
     """Execute the flow run that ``PREFECT__FLOW_RUN_ID`` names."""
     import prefect.context
@@ -70,10 +91,11 @@ def become_flow_run(_: Request) -> None:
 
 def main() -> NoReturn:
     """Serve at the path given."""
+    from medisync.lake.extensions import prepare_duckdb
     from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 
     start_with(FIXED_ENVIRONMENT)
-    ForkServer(Path(sys.argv[1]), HEAVY, become_flow_run).serve()
+    ForkServer(Path(sys.argv[1]), modules(), become_flow_run, prepare_duckdb).serve()
 
 
 if __name__ == "__main__":

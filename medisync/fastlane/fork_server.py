@@ -55,9 +55,18 @@ def start_with(environment: Mapping[str, str], without: Sequence[str] = ()) -> N
 
 
 class ForkServer:
-    """Serves one kind of child: ``become`` is called in the fork and its return ends the process."""
+    """Serves one kind of child: ``become`` is called in the fork and its return ends the process.
 
-    def __init__(self, path: Path, modules: Sequence[str], become: Callable[[Request], None]) -> None:
+    ``warm_up`` does once, after the imports, what every child would do alike. It must leave no thread and no open file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        modules: Sequence[str],
+        become: Callable[[Request], None],
+        warm_up: Callable[[], None] | None = None,
+    ) -> None:
         if not is_supported():
             raise SystemExit("The fast lane needs Linux 5.3 or newer; without it processes start the normal way.")
         self._path = path
@@ -66,6 +75,8 @@ class ForkServer:
         begun = time.time_ns()
         for name in modules:
             importlib.import_module(name)
+        if warm_up is not None:
+            warm_up()
         self._sources = ImportedSources(begun)
         if "duckdb" in sys.modules:  # importing it opens a connection, whose threads would be lost in every fork
             sys.modules["duckdb"].default_connection().close()  # opened again by the first who uses it

@@ -70,6 +70,32 @@ def modules() -> list[str]:
     return [*HEAVY, *ours]
 
 
+def warm_up() -> None:
+    """Do what nearly every analysis begins with: open a DuckDB, draw, fill the template that shows a result."""
+    from medisync.analyses import figures
+    from medisync.analyses.contract import Finding, Result, Table
+    from medisync.lake.extensions import prepare_duckdb
+    from medisync.reports.page import fragment
+
+    prepare_duckdb()
+    drawing, axes = figures.canvas()
+    axes.plot([0, 1], [0, 1], label="line")
+    axes.legend()
+    table = Table(title="Rows", columns=("name", "number"), rows=(("one", 1),))
+    drawn = figures.as_figure(drawing, name="first", title="First", alt="A line.", table="rows")
+    result = Result(
+        analysis="first",
+        title="First",
+        headline="First.",
+        finding=Finding.DESCRIPTION,
+        metrics={"number": 1.5},
+        tables={"rows": table},
+        figures=(drawn,),
+    )
+    fragment(result)
+    result.model_dump_json()
+
+
 def become_kernel(request: Request) -> None:
     """Run an ipykernel with the command line arguments of the request until it is shut down."""
     import matplotlib
@@ -92,7 +118,7 @@ def main() -> NoReturn:
     quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # ipykernel's debugger, when imported, warns without it
     # JPY_PARENT_PID: ipykernel, when imported, would take it for the parent of all its kernels.
     start_with({**FIXED_ENVIRONMENT, **quiet}, without=["JPY_PARENT_PID"])
-    ForkServer(Path(sys.argv[1]), modules(), become_kernel).serve()
+    ForkServer(Path(sys.argv[1]), modules(), become_kernel, warm_up).serve()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import threading
+import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BUSY_MILLISECONDS = 30_000
+
+SETTLED_NANOSECONDS = 100_000_000
+"""Many times the tick of the clock that file systems take their times from (4 to 10 ms)."""
 
 
 class Lake:
@@ -128,13 +132,15 @@ class Lake:
         if not self.exists:
             return None
         mark = self._mark()  # first, so that a commit in between is looked at again
-        if self._newest is None or self._newest[0] != mark:
-            row = self.query("SELECT id FROM lake.current_snapshot()")[0]
-            self._newest = (mark, int(row["id"]))
-        return self._newest[1]
+        if self._newest is not None and self._newest[0] == mark:
+            return self._newest[1]
+        is_settled = _is_settled(mark)
+        newest = int(self.query("SELECT id FROM lake.current_snapshot()")[0]["id"])
+        self._newest = (mark, newest) if is_settled else None
+        return newest
 
-    def _mark(self) -> Hashable:
-        """What changes with every commit to the catalog."""
+    def _mark(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """What changes with every commit to the catalog, once it is settled."""
         marks: list[tuple[int, int, int] | None] = []
         for path in (self.catalog, self.catalog.with_name(f"{self.catalog.name}-wal")):
             try:
@@ -217,6 +223,12 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot {self._snapshot_id}>"
+
+
+def _is_settled(mark: tuple[tuple[int, int, int] | None, ...]) -> bool:
+    """Whether another commit would change the mark: within one tick of the file system's clock it might not."""
+    newest = max((one[0] for one in mark if one is not None), default=0)
+    return time.time_ns() - newest > SETTLED_NANOSECONDS
 
 
 def _quoted(path: Path) -> str:
