@@ -65,6 +65,7 @@ def execute(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    from medisync.runs.engine import saved_at_the_end
     from medisync.runs.kernels import IpcKernelManager, closed_event_loop, private_transport
 
     for noisy in ("papermill", "papermill.translators", "papermill.utils"):
@@ -78,6 +79,7 @@ def execute(
                 (source or notebook.path).absolute(),
                 output.absolute(),
                 parameters={PINNED: snapshot_id, **parameters},
+                engine_name=saved_at_the_end(),
                 progress_bar=False,
                 start_timeout=120,
                 timeout_func=lambda _cell: max(1.0, deadline - time.monotonic()),  # the budget is the notebook's
