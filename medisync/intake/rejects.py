@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import duckdb
 
 
+LEAD = ["row", "column", "reason", "malformed line"]
+"""What stands before a rejected row's own columns."""
+
+
 def write_quarantine(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], path: Path) -> None:
     """The raw rejected rows with their reasons, for the owner alone; the only place that keeps them.
 
@@ -36,7 +40,7 @@ def write_quarantine(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...],
                 f"USING (row_number) LEFT JOIN malformed USING (part, row_number) WHERE faults.part = {part} "
                 "ORDER BY faults.row_number, faults.column_name, faults.reason"
             )
-            writer.writerow([*lead, "row", "column", "reason", "malformed line", *feed.columns])
+            writer.writerow([*lead, *LEAD, *feed.columns])
             while chunk := rows.fetchmany(1000):
                 writer.writerows(chunk)
     draft.replace(path)

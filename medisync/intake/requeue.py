@@ -1,4 +1,4 @@
-"""Taking quarantined rows again, after a file or the description of its source was corrected.
+"""Taking quarantined rows again, after a file, the rows in quarantine or the description of the source was corrected.
 
 Of a loaded delivery only its open rows are taken: those that pass now are loaded as an update, as a delivery of their
 own that names the first one; those that do not stay where they are, with the reasons they have now. Nothing else of the
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
-from medisync.errors import DeliveryRefusedError, NoDataError, UserError
+from medisync.errors import DeliveryRefusedError, NoDataError
 from medisync.intake import arrival, births, parts, rejects, rekeying, staging
 from medisync.intake.contents import contents_of
+from medisync.intake.corrections import NotRequeuedError, applied, read_corrections
 from medisync.intake.delimited import text
 from medisync.intake.delivery import Work, described_source, ingest, merge, now, write_page
 from medisync.intake.feeds import Feed
@@ -33,20 +34,13 @@ if TYPE_CHECKING:
     import duckdb
 
 
-class NotRequeuedError(UserError):
-    """The rows of a delivery cannot be taken again."""
-
-    code = "not-requeued"
-    exit_code = 30
-    http_status = 409
-
-
 @dataclass(frozen=True)
 class Requeued:
     """``taken`` = ``loaded`` + ``superseded`` + ``quarantined`` rows.
 
     ``superseded``: rows that pass, but whose admission a later delivery has told anew since: they change nothing.
-    ``delivery_id`` is that of the delivery that loaded rows, None when there was none to load.
+    ``corrected``: rows that somebody changed in the quarantine's own file. ``delivery_id`` is that of the delivery that
+    loaded rows, None when there was none to load.
     """
 
     original: str
@@ -58,6 +52,7 @@ class Requeued:
     created: int = 0
     updated: int = 0
     changed_tables: tuple[str, ...] = ()
+    corrected: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,12 +62,14 @@ class Requeued:
             f"{self.taken:,} rows of {self.original} were taken again: {self.loaded:,} loaded "
             f"({self.created:,} admissions created, {self.updated:,} updated), {self.superseded:,} superseded since, "
             f"{self.quarantined:,} still faulty."
+            + (f" {self.corrected:,} were corrected in the quarantine's file." if self.corrected else "")
         )
 
 
 def requeue(lake: Lake, delivery_id: str, *, corrected: Path | None = None) -> Requeued:
-    """Take the open rows of ``delivery_id`` again, from the file that is kept or from ``corrected``, in which these
-    rows alone may differ. May be repeated; what was loaded is not taken again.
+    """Take the open rows of ``delivery_id`` again: from the file that is kept, with what was changed in the
+    quarantine's own file, or from ``corrected``, in which these rows alone may differ. ``corrected`` may be a copy of
+    the quarantine's file, too. May be repeated; what was loaded is not taken again.
 
     Raises NoDataError for an unknown delivery or a file that is not kept, NotRequeuedError, DeliveryRefusedError.
     """
@@ -103,6 +100,11 @@ def requeue(lake: Lake, delivery_id: str, *, corrected: Path | None = None) -> R
 
 def _deliver_again(lake: Lake, original: dict[str, Any], corrected: Path | None) -> Requeued:
     """All of a refused file; a second time it is a repeat, and changes nothing."""
+    if corrected is not None and read_corrections(corrected) is not None:
+        raise NotRequeuedError(
+            "A refused delivery is delivered again as a whole, not by its quarantined rows.",
+            hint=f"Correct the file itself: medisync requeue {original['delivery_id']} --with FILE",
+        )
     kept = corrected or _kept(lake, original)
     if kept is None:
         raise NoDataError(f"The file of {original['delivery_id']} is not kept.", hint="Deliver it again.")
@@ -129,6 +131,14 @@ def _take(lake: Lake, original: dict[str, Any], corrected: Path | None, kept: Pa
     first_id, source = original["delivery_id"], original["source"]
     described = described_source(lake, source)
     keys = rekeying.keys_in_force(lake)
+    corrections = None if corrected is None else read_corrections(corrected)
+    if corrections is not None:
+        corrected = None
+        if kept is None:
+            raise NoDataError(f"The file of {first_id} is not kept; its rows alone do not say how it was written.")
+    elif corrected is None:
+        corrections = read_corrections(lake.settings.quarantine / f"{first_id}.csv")
+    changed = 0
     with (
         tempfile.TemporaryDirectory(dir=lake.settings.quarantine) as folder,
         closing(staging.open_desk(lake)) as cursor,
@@ -140,19 +150,23 @@ def _take(lake: Lake, original: dict[str, Any], corrected: Path | None, kept: Pa
 
         def opened(path: Path, desk: duckdb.DuckDBPyConnection, room: Path) -> tuple[Feed, ...]:
             """Read and check a whole file on ``desk``; its rows other than the open ones are only compared."""
+            nonlocal changed
             room.mkdir()
             pieces = parts.parts_of(_under_its_name(path, original, room), room / "unpacked")
             work.contents = contents_of(desk, pieces, described, Room(room / "room"), lake.settings)
+            _want(desk, first_id)
+            found = work.contents.feeds
+            if corrections is not None:
+                found, changed = applied(desk, found, corrections, room / "corrections")
             work.counts = staging.check(
                 desk,
-                work.contents.feeds,
+                found,
                 work.received_at,
                 source=source,
                 key=keys,
                 birth_dates=births.store(lake.settings, source),
             )
-            _want(desk, first_id)
-            return work.contents.feeds
+            return found
 
         if corrected is not None and kept is not None:
             with closing(staging.open_desk(lake)) as other:
@@ -203,6 +217,7 @@ def _take(lake: Lake, original: dict[str, Any], corrected: Path | None, kept: Pa
         created=report.created if report else 0,
         updated=report.updated if report else 0,
         changed_tables=report.changed_tables if report else (),
+        corrected=changed,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,3 +155,95 @@ def test_what_cannot_be_taken_again_is_said_and_changes_nothing(house: tuple[Lak
     assert len(open_rows(lake, first.delivery_id)) == 4
     assert len(admitted(lake, "g")) == 36
     assert not [path for path in lake.settings.quarantine.iterdir() if path.is_dir()]
+
+
+def edited(lake: Lake, delivery_id: str, *changes: tuple[int, str, str]) -> Path:
+    """The quarantine's own file after ``changes``: (row number, column, value), in the first line of the row."""
+    path = lake.settings.quarantine / f"{delivery_id}.csv"
+    with path.open(newline="") as file:
+        lines = list(csv.reader(file))
+    for row, column, value in changes:
+        header = next(line for line in reversed(lines) if {"row", column} <= {*line})
+        place = header.index("row")
+        next(line for line in lines if line[place] == str(row))[header.index(column)] = value
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    return path
+
+
+def test_rows_corrected_in_the_quarantine_itself_are_loaded(house: tuple[Lake, Path]) -> None:
+    lake, folder = house
+    rows = faulty(600)
+    rows[3] = admission(603, Age="-1", Billing_Amount="much")  # stands there twice
+    rows[20] = admission(620, Discharge_Date="NULL", Age="-5")
+    first = intake.ingest(lake, write_csv(folder / "h.csv", rows), source="h")
+    assert (first.quarantined, first.created) == (6, 34)
+    before = (lake.settings.quarantine / f"{first.delivery_id}.csv").read_text()
+    unchanged = requeue(lake, first.delivery_id)
+    assert (unchanged.corrected, unchanged.loaded, unchanged.quarantined) == (0, 0, 6)
+    after = (lake.settings.quarantine / f"{first.delivery_id}.csv").read_text()
+    assert after == before.replace("NULL", "")
+    whole = [(11, column, value) for column, value in admission(610).items()]
+    path = edited(lake, first.delivery_id, (3, "Age", "22"), (4, "Age", "23"), (21, "Age", "40"), *whole)
+    with path.open(newline="") as file:  # the second line of row 4 has its own correction
+        lines = list(csv.reader(file))
+    [_, second] = [line for line in lines if line[0] == "4"]
+    second[lines[0].index("Billing Amount")] = "1603.25"
+    with path.open("w", newline="", encoding="cp1252") as file:  # as a spreadsheet saves it
+        csv.writer(file, delimiter=";").writerows(lines)
+    done = requeue(lake, first.delivery_id)
+    assert (done.taken, done.corrected, done.loaded, done.created, done.quarantined) == (6, 4, 4, 4, 2)
+    assert open_rows(lake, first.delivery_id) == {7: "BAD_DATE", 12: "BAD_NUMBER"}
+    assert sorted(raw(lake, first.delivery_id)) == ["12", "7"]
+    copy = folder / "elsewhere.csv"
+    copy.write_bytes(
+        edited(lake, first.delivery_id, (7, "Date of Admission", "2022-07-19"), (12, "Age", "-9")).read_bytes()
+    )
+    done = requeue(lake, first.delivery_id, corrected=copy)
+    assert (done.corrected, done.loaded, done.quarantined) == (2, 1, 1)
+    told = lake.query("SELECT age_years, billing_amount, discharged_at FROM clinical.admissions WHERE source = 'h' "
+                      "AND billing_amount IN (1603.25, 1620.25) ORDER BY 2")  # fmt: skip
+    assert [(row["age_years"], row["discharged_at"] is None) for row in told] == [(23, False), (40, True)]
+    assert len(admitted(lake, "h")) == 39
+
+
+def test_a_quarantine_file_that_makes_no_sense_changes_nothing(house: tuple[Lake, Path]) -> None:
+    lake, folder = house
+    rows = list(admissions(40, start=700))
+    rows[3] = admission(703, Age="-1", Billing_Amount="much")
+    first = intake.ingest(lake, write_csv(folder / "i.csv", rows), source="i")
+    path = lake.settings.quarantine / f"{first.delivery_id}.csv"
+    before = path.read_text()
+    lines = before.splitlines()
+    for wrong, words in (
+        ("\n".join([lines[0], lines[1].replace("-1", "5"), lines[2].replace("-1", "6")]), "disagree"),
+        (before.replace("\n4,", "\n5,"), "not one that is open"),
+        (before.replace("\n4,", "\nfour,"), "no row any more"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(NotRequeuedError, match=words):
+            requeue(lake, first.delivery_id)
+    assert (open_rows(lake, first.delivery_id) != {}, len(admitted(lake, "i"))) == (True, 39)
+    refused = intake.ingest(lake, write_csv(folder / "j.csv", [admission(n, Age="-1") for n in range(5)]), source="j")
+    with pytest.raises(NotRequeuedError, match="as a whole"):
+        requeue(lake, refused.delivery_id, corrected=lake.settings.quarantine / f"{refused.delivery_id}.csv")
+
+
+def test_a_row_of_a_set_is_corrected_in_the_quarantine(house: tuple[Lake, Path]) -> None:
+    """The parts' lines have headers of their own; what is not shown of a row still counts."""
+    lake, folder = house
+    archive = folder / "set.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        others = "".join(f"{number},8532,1960,1,1\n" for number in range(2, 12))
+        header = "person_id,gender_concept_id,year_of_birth,month_of_birth,day_of_birth"
+        file.writestr("PERSON.csv", f"{header}\n1,8507,195O,5,17\n{others}")
+        header = "visit_occurrence_id,person_id,visit_concept_id,visit_start_date"
+        file.writestr("VISIT_OCCURRENCE.csv", f"{header}\n7,1,9201,soon\n")
+    first = intake.ingest(lake, archive, source="k")
+    assert (first.quarantined, first.faults) == (2, {"BAD_DATE": 1, "BAD_NUMBER": 1}), first.message
+    edited(lake, first.delivery_id, (1, "year_of_birth", "1950"))
+    path = lake.settings.quarantine / f"{first.delivery_id}.csv"
+    path.write_text(path.read_text().replace("soon", "2024-05-16"))
+    done = requeue(lake, first.delivery_id)
+    assert (done.corrected, done.loaded, done.quarantined) == (2, 2, 0)
+    assert [row["age_years"] for row in admitted(lake, "k")] == [73]  # a day before the birthday
