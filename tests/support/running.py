@@ -24,7 +24,7 @@ from medisync.settings import PREFIX, Settings, environment
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 """How long a test waits at least for what must come. No test may fail because the machine is slow or busy, so this is
 many times what anything takes; it only bounds how long a real fault stays unnoticed."""
 
