@@ -20,7 +20,7 @@ from medisync.settings import Settings
 if TYPE_CHECKING:
     import duckdb
 
-DATA_ENDINGS = (".csv", ".tsv", ".json", ".ndjson", ".jsonl", ".parquet", ".xlsx", ".xls", ".ods", ".gz")
+DATA_ENDINGS = (".csv", ".tsv", ".json", ".ndjson", ".jsonl", ".parquet", ".xlsx", ".xls", ".ods", ".gz", ".zst")
 PASSING_FAULTS = frozenset({FileFault.UNKNOWN_LAYOUT, FileFault.EMPTY_FILE, FileFault.MALFORMED, FileFault.NOT_UTF8})
 """What may be said of a read-me or a picture: in a set such a file is passed over, unless it is called like data."""
 

@@ -17,6 +17,10 @@ from medisync.intake.reasons import LONGEST_VALUE, FileFault, RowFault
 if TYPE_CHECKING:
     import duckdb
 
+LARGE_BYTES = 64 * 1024**2
+COMPRESSED_TO = 8
+"""A compressed table is about so many times as large as its file."""
+
 BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
 
 
@@ -57,6 +61,11 @@ class DelimitedReader:
     def odd(self) -> str:
         return "is_odd"
 
+    @property
+    def is_large(self) -> bool:
+        factor = 1 if self.file.compression == "none" else COMPRESSED_TO
+        return self.file.path.stat().st_size * factor >= LARGE_BYTES
+
     def text(self, *, with_rejects: bool = False) -> str:
         """The query behind the view.
 
@@ -70,7 +79,7 @@ class DelimitedReader:
             else ""
         )
         scan = (
-            f"read_csv({text(_without_patterns(file.path))}, auto_detect = false, header = false, "
+            f"read_csv({text(without_patterns(file.path))}, auto_detect = false, header = false, "
             f"skip = {file.lines_before_rows}, delim = {text(file.delimiter)}, quote = '\"', escape = '\"', "
             f"columns = {{{types}}}, compression = {text(file.compression)}, strict_mode = true, "
             f"ignore_errors = true{rejects})"
@@ -88,13 +97,16 @@ class DelimitedReader:
             f"FROM (SELECT *, concat(chr(31), {whole}chr(31)) AS whole_row FROM {scan}))"
         )
 
-    def read(self, cursor: duckdb.DuckDBPyConnection, target: str, select: str) -> None:
+    def read(self, cursor: duckdb.DuckDBPyConnection, target: str | Path, select: str) -> None:
         """Raises DeliveryRefusedError when the file is no table, and when a quote never closed swallows rows."""
         for old in ("malformed_scan", "malformed_lines"):
             cursor.execute(f"DROP TABLE IF EXISTS temp.{old}")
         with self.errors():
             cursor.execute(f"CREATE OR REPLACE TEMP VIEW {self.table} AS {self.text(with_rejects=True)}")
-            cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
+            if isinstance(target, Path):
+                cursor.execute(f"COPY ({select}) TO {text(str(target))} (FORMAT parquet)")
+            else:
+                cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
             cursor.execute(f"CREATE OR REPLACE TEMP VIEW {self.table} AS {self.text()}")
         if _count(cursor, "malformed_lines"):
             _set_malformed_aside(cursor, self.file, self.part)
@@ -215,7 +227,7 @@ def _windows(stream: IO[bytes]) -> Iterator[bytes]:
         end = chunk[-3:]
 
 
-def _without_patterns(path: Path) -> str:
+def without_patterns(path: Path) -> str:
     """``path`` for DuckDB, which would take ``*``, ``?`` and ``[`` in it as patterns."""
     return re.sub(r"[*?\[]", lambda sign: f"[{sign.group()}]", str(path))
 

@@ -200,6 +200,7 @@ def prepare(
         source=work.source,
         key=work.keys,
         birth_dates=births.store(settings, work.source),
+        shelf=work.room / "shelf",
     )
     work.counts = checked
     words = labels.words_of(work.path.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from medisync.intake.reasons import RowFault
@@ -38,15 +39,19 @@ class Check:
 class Reader(Protocol):
     """Reads a part whose text is too large to be put into a table first: it is read while staging works on it.
 
-    ``odd``: SQL over the feed's table; false proves that no value of the row is too long or holds a NUL.
+    ``odd``: SQL over the feed's table; false proves that no value of the row is too long or holds a NUL. ``is_large``:
+    what is made of it had better not lie in memory.
     """
 
     @property
     def odd(self) -> str: ...
 
-    def read(self, cursor: duckdb.DuckDBPyConnection, target: str, select: str) -> None:
-        """Make the temporary table ``target`` from ``select``, a query over the feed's table, in the file's order;
-        rows that are none go to ``malformed``. Raises DeliveryRefusedError."""
+    @property
+    def is_large(self) -> bool: ...
+
+    def read(self, cursor: duckdb.DuckDBPyConnection, target: str | Path, select: str) -> None:
+        """Make the temporary table or Parquet file ``target`` from ``select``, a query over the feed's table, in the
+        file's order; rows that are none go to ``malformed``. Raises DeliveryRefusedError."""
 
     def number(self, cursor: duckdb.DuckDBPyConnection, table: str) -> None:
         """In ``table``, turn the ``row_number`` of the part's rows, counted from 1 without malformed ones, into the

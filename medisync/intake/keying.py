@@ -79,6 +79,15 @@ def keyed(feed: Feed) -> str:
     return f"SELECT {place}row_hash{keys}{values}{deleted}{notices}, {faults} AS faults FROM ({inner})"
 
 
+def practitioners_of(feed: Feed, rows: int) -> str:
+    """The query for the practitioners of the first ``rows`` rows of a feed."""
+    typed = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())
+    return (
+        f"SELECT DISTINCT {feed.practitioner} AS message FROM (SELECT *{typed} FROM (FROM {feed.table} LIMIT {rows})) "
+        f"WHERE ({feed.practitioner}) IS NOT NULL"
+    )
+
+
 def _as_type(sql: str, type_name: str) -> str:
     return sql if type_name == "VARCHAR" else f"try_cast({sql} AS {type_name})"
 

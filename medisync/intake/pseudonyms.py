@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from medisync.intake import generations
@@ -58,14 +59,44 @@ def install(cursor: duckdb.DuckDBPyConnection, key: bytes, source: str) -> None:
         subkey = hmac.digest(first, message.encode(), "sha256")[:SUBKEY_BYTES]
         cursor.execute(f"SET VARIABLE {purpose}_subkey = ?::BLOB", [subkey])
         pseudonym = f"substring(sha256(getvariable('{purpose}_subkey') || encode(message)), 1, 32)::UUID"
+        for name in (f"{purpose}_pseudonym", f"computed_{purpose}_pseudonym"):
+            cursor.execute(
+                f"CREATE OR REPLACE TEMP MACRO {name}(message) AS {generations.applied(cursor, later, pseudonym)}"
+            )
+
+
+def learn_practitioners(cursor: duckdb.DuckDBPyConnection, texts: str) -> None:
+    """Compute the pseudonyms of the practitioners that the query ``texts`` gives once, rather than for each row.
+
+    A hospital has few of them. Those ``texts`` does not give are computed as before; so are all, when it fails.
+    """
+    import duckdb
+
+    _forget_practitioners(cursor)
+    with suppress(duckdb.Error):
+        cursor.execute(f"CREATE TEMP TYPE known_practitioners AS ENUM ({texts})")
         cursor.execute(
-            f"CREATE OR REPLACE TEMP MACRO {purpose}_pseudonym(message) AS "
-            f"{generations.applied(cursor, later, pseudonym)}"
+            "SET VARIABLE practitioner_keys = (SELECT list(computed_practitioner_pseudonym(message) ORDER BY place) "
+            "FROM (SELECT unnest(enum_range(NULL::known_practitioners))::VARCHAR AS message, "
+            "generate_subscripts(enum_range(NULL::known_practitioners), 1) AS place))"
         )
+        known = cursor.execute("SELECT len(getvariable('practitioner_keys'))").fetchone()
+        if known and known[0]:
+            place = "enum_code(try_cast(message AS known_practitioners)) + 1"
+            cursor.execute(
+                "CREATE OR REPLACE TEMP MACRO practitioner_pseudonym(message) AS coalesce("
+                f"getvariable('practitioner_keys')[{place}], computed_practitioner_pseudonym(message))"
+            )
 
 
 def forget(cursor: duckdb.DuckDBPyConnection) -> None:
     """Take the keys out of the connection's memory again."""
     for purpose in ("admission", "patient", "practitioner"):
         cursor.execute(f"RESET VARIABLE {purpose}_subkey")
+    _forget_practitioners(cursor)
     generations.forget(cursor)
+
+
+def _forget_practitioners(cursor: duckdb.DuckDBPyConnection) -> None:
+    cursor.execute("RESET VARIABLE practitioner_keys")
+    cursor.execute("DROP TYPE IF EXISTS temp.known_practitioners")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medisync.intake.formats.parquet import without_patterns
+from medisync.intake.delimited import without_patterns
 from medisync.intake.layouts import Layout, Reading
 from medisync.intake.reading import identifier
 from medisync.settings import Settings

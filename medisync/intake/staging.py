@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from medisync.intake import births, delimited, pseudonyms
-from medisync.intake.delimited import text
+from medisync.intake.delimited import text, without_patterns
 from medisync.intake.feeds import Feed, Kind
-from medisync.intake.keying import EVENTS, LAKE_COLUMNS, PRIVATE_COLUMNS, checks_of, keyed
+from medisync.intake.keying import EVENTS, LAKE_COLUMNS, PRIVATE_COLUMNS, checks_of, keyed, practitioners_of
 from medisync.intake.reasons import POOLED_AGE_YEARS
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import duckdb
 
     from medisync.lake import Lake
+
+
+SAMPLED_ROWS = 20_000
+"""Rows of a large part whose practitioners are learnt before all are read."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,13 @@ def check(
     source: str,
     key: bytes,
     birth_dates: Path | None = None,
+    shelf: Path | None = None,
 ) -> StagingCounts:
     """Read the feeds, once each: ``keyed_<number>`` and ``faults(part, row_number, column_name, reason)``.
 
     Direct identifiers end here: what is made holds pseudonyms only. ``birth_dates`` are those of earlier deliveries,
-    that admissions are compared with. Raises DeliveryRefusedError for a part that is no
-    table.
+    that admissions are compared with; what is made of a large part goes into the folder ``shelf``, if there is one.
+    Raises DeliveryRefusedError for a part that is no table.
     """
     cursor.execute("SET VARIABLE received_at = ?::TIMESTAMP", [received_at])
     delimited.prepare(cursor)
@@ -92,11 +97,8 @@ def check(
     pseudonyms.install(cursor, key, source)
     try:
         for number, feed in enumerate(feeds):
-            target, select = f"keyed_{number}", keyed(feed)
-            if feed.reader is None:
-                cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
-            else:
-                feed.reader.read(cursor, target, select)
+            is_fixed = birth_dates is None or not birth_dates.exists()
+            _read(cursor, number, feed, shelf if is_fixed else None)
             if birth_dates is not None:
                 births.set_aside(cursor, number, feed, birth_dates)
             _list_faults(cursor, number, feed)
@@ -108,6 +110,30 @@ def check(
     quarantined = _number(cursor, "SELECT count(*) FROM (SELECT DISTINCT part, row_number FROM faults)")
     reasons = dict(cursor.execute("SELECT reason, count(*) FROM faults GROUP BY reason ORDER BY reason").fetchall())
     return StagingCounts(read + malformed, quarantined, 0, 0, reasons)
+
+
+def _read(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, shelf: Path | None) -> None:
+    """Make ``keyed_<number>``: a table or, of a large part, a view over a file, whose ``rowid`` is that of the table.
+
+    Ten million rows take gigabytes as a temporary table, most of which DuckDB writes to the disk as they are and reads
+    again for each statement; as Parquet they take a tenth.
+    """
+    target, select = f"keyed_{number}", keyed(feed)
+    if feed.reader is None:
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
+        return
+    if shelf is None or not feed.reader.is_large:
+        feed.reader.read(cursor, target, select)
+        return
+    if feed.practitioner:
+        pseudonyms.learn_practitioners(cursor, practitioners_of(feed, SAMPLED_ROWS))
+    shelf.mkdir(mode=0o700, exist_ok=True)
+    file = shelf / f"{target}.parquet"
+    feed.reader.read(cursor, file, select)
+    cursor.execute(
+        f"CREATE OR REPLACE TEMP VIEW {target} AS SELECT file_row_number AS rowid, * EXCLUDE (file_row_number) "
+        f"FROM read_parquet({text(without_patterns(file))}, file_row_number = true)"
+    )
 
 
 def _list_faults(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed) -> None:

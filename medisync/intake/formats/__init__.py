@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medisync.errors import DeliveryRefusedError
-from medisync.intake.formats import fhir, foreign, parquet, text, workbook
+from medisync.intake.formats import fhir, foreign, parquet, text, workbook, zstandard
 from medisync.intake.formats.tables import Room, Table
 from medisync.intake.parts import ZIP_MAGIC, Part
 from medisync.intake.sources import Source
@@ -27,6 +27,9 @@ def tables_of(
     for part in parts:
         try:
             start, compression = text.start_of(part)
+            if start.startswith(zstandard.MAGIC):
+                part = zstandard.unpacked(part, cursor, room)
+                start, compression = text.start_of(part)
             if fhir.is_document(start):
                 documents.append(part)
             else:

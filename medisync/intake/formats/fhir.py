@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from medisync.intake import delimited
+from medisync.intake.delimited import without_patterns
 from medisync.intake.formats import documents
-from medisync.intake.formats.parquet import without_patterns
 from medisync.intake.formats.tables import Room, Table
 from medisync.intake.parts import Part
 from medisync.intake.reading import identifier, refused

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medisync.intake import delimited
+from medisync.intake.delimited import without_patterns
 from medisync.intake.formats.tables import SAMPLE_ROWS, Table
 from medisync.intake.formats.text import MOST_COLUMNS
 from medisync.intake.parts import Part
@@ -66,11 +66,6 @@ def table_of(part: Part, cursor: duckdb.DuckDBPyConnection) -> Table:
             raise _damaged() from None
 
     return Table(part, "parquet", tuple(name.strip() for name in names), tuple(sample), read)
-
-
-def without_patterns(path: Path) -> str:
-    """``path`` for DuckDB, which would take ``*``, ``?`` and ``[`` in it as patterns."""
-    return re.sub(r"[*?\[]", lambda sign: f"[{sign.group()}]", str(path))
 
 
 def _text(name: str, type_name: str) -> str:

@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medisync.errors import DeliveryRefusedError
@@ -142,7 +143,7 @@ class _MendingReader:
     def _over(self, cursor: duckdb.DuckDBPyConnection, file: DelimitedFile) -> Reader:
         return delimited.read_delimited(cursor, file, self._positions, table=self._table, part=self._part.label)
 
-    def read(self, cursor: duckdb.DuckDBPyConnection, target: str, select: str) -> None:
+    def read(self, cursor: duckdb.DuckDBPyConnection, target: str | Path, select: str) -> None:
         try:
             self._reader.read(cursor, target, select)
         except DeliveryRefusedError as error:
@@ -154,7 +155,7 @@ class _MendingReader:
             self._read_again(cursor, target, select, encodings.WINDOWS, Notice.TRANSCODED)
 
     def _read_again(
-        self, cursor: duckdb.DuckDBPyConnection, target: str, select: str, encoding: str, notice: Notice
+        self, cursor: duckdb.DuckDBPyConnection, target: str | Path, select: str, encoding: str, notice: Notice
     ) -> None:
         cursor.execute("DELETE FROM malformed WHERE part = ?", [self._part.label])
         self._file = _as_utf8(self._file, encoding, self._room)
@@ -165,6 +166,10 @@ class _MendingReader:
     @property
     def odd(self) -> str:
         return self._reader.odd
+
+    @property
+    def is_large(self) -> bool:
+        return self._reader.is_large
 
     def number(self, cursor: duckdb.DuckDBPyConnection, table: str) -> None:
         self._reader.number(cursor, table)

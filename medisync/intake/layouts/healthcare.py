@@ -51,10 +51,15 @@ def _site(column: str) -> str:
     words = f"list_filter(regexp_split_to_array({text}, '[ ,]+'), lambda word: word <> '')"
     names = f"list_filter({words}, lambda word: lower(word) <> 'and')"
     is_scrambled = (
-        f"regexp_matches({text}, '(?i)\\band\\b') AND regexp_matches({text}, '(?i),|^and |[ ,]and$') "
+        f"contains(lower({text}), 'and') AND "
+        f"regexp_matches({text}, '(?i)\\band\\b') "
+        f"AND regexp_matches({text}, '(?i),|^and |[ ,]and$') "
         f"AND len({names}) <= {SCRAMBLED_NAMES}"
     )
-    return f"CASE WHEN {is_scrambled} THEN array_to_string({names}, ', ') ELSE rtrim({text}, ' ,') END"
+    return (
+        f"CASE WHEN {is_scrambled} THEN array_to_string({names}, ', ') "
+        f"WHEN ends_with({text}, ',') OR ends_with({text}, ' ') THEN rtrim({text}, ' ,') ELSE {text} END"
+    )
 
 
 def _has_split_cells(reading: Reading) -> bool:
