@@ -37,7 +37,9 @@ MISBEHAVING = {
     ),
     "forks_itself": "import os, time\nif os.fork() == 0:\n    time.sleep(600)\n    os._exit(0)",
     "moves_about": "import os\nos.chdir('/')\nos.environ.update(PATH='', HOME='/')\nos.umask(0o777)",
-    "breaks_modules": "import json, numpy, sys\nnumpy.mean = None\nsys.modules['json'] = None\ndel sys.path[:]",
+    "breaks_modules": (
+        "import json, numpy, sys\nnumpy.mean = None\nsys.modules.update(json=None, medisync=None)\ndel sys.path[:]"
+    ),
     "exits": "import os\nos._exit(0)",
     "kills_itself": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
     "kills_its_group": "import os, signal\nos.killpg(0, signal.SIGKILL)",
