@@ -1,7 +1,7 @@
 """Upkeep: keep the lake's files few and the folders small, and never touch what a kept run needs.
 
 A run is kept while its folder is young or its result is served; of all others the folder goes, and the snapshots only
-they were pinned to. Records, results and notebook versions are never removed.
+they were pinned to, and the notebook versions only they ran. Records and results are never removed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from medisync.lake import Lake
 from medisync.lake.lock import write_lock
+from medisync.runs import versions
 from medisync.runs.releasing import release_missing
 from medisync.runs.rounds import one_round
 from medisync.settings import Settings
@@ -34,6 +35,7 @@ class CleanUpReport:
     reports_removed: int
     logs_removed: int
     raw_files_removed: int
+    versions_removed: int
     leftovers_removed: int
     flow_runs_removed: int | None
     snapshots_expired: int
@@ -51,16 +53,16 @@ class CleanUpReport:
         flow_runs = "" if self.flow_runs_removed is None else f", {self.flow_runs_removed} flow runs"
         return (
             f"{verb} {self.reports_removed} run folders, {self.logs_removed} logs, {self.raw_files_removed} raw files, "
-            f"{self.leftovers_removed} leftovers{flow_runs} and {self.snapshots_expired} snapshots no kept run is "
-            f"pinned to, {self.bytes_freed / 1e6:,.1f} MB; the lake has {self.files_after} data files (before: "
-            f"{self.files_before})."
+            f"{self.versions_removed} files of notebook versions, {self.leftovers_removed} leftovers{flow_runs} and "
+            f"{self.snapshots_expired} snapshots no kept run is pinned to, {self.bytes_freed / 1e6:,.1f} MB; the lake "
+            f"has {self.files_after} data files (before: {self.files_before})."
         )
 
 
 def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
-    """Remove old run folders, logs, raw files, leftovers and flow runs, expire snapshots, flush, merge and clean the
-    lake's files; make released documents that are missing. Waits for the round in progress: its runs are not on record
-    yet. With ``dry_run`` nothing is changed."""
+    """Remove old run folders, logs, raw files, notebook versions, leftovers and flow runs, expire snapshots, flush,
+    merge and clean the lake's files; make released documents that are missing. Waits for the round in progress: its
+    runs are not on record yet. With ``dry_run`` nothing is changed."""
     settings = lake.settings
     now = dt.datetime.now(dt.UTC)
     oldest = now - dt.timedelta(days=settings.keep_runs_days)
@@ -70,11 +72,13 @@ def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
         old_files = _old_raw_files(settings, now)
         litter = leftovers(settings)
         expired = _unpinned_snapshots(lake, oldest, {folder.name for folder in old_runs})
+        old_versions = _old_versions(lake, oldest, set(expired))
         before = _data_files(lake)
-        freed = sum(size_of(path) for path in (*old_runs, *old_logs, *old_files, *litter))
+        going = (*old_runs, *old_logs, *old_files, *old_versions, *litter)
+        freed = sum(size_of(path) for path in going)
         made_up: list[str] = []
         if not dry_run:
-            for path in (*old_runs, *old_logs, *old_files, *litter):
+            for path in going:
                 _remove(path)
             made_up = release_missing(lake)
             _tidy_lake(lake, expired)
@@ -85,6 +89,7 @@ def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
         reports_removed=len(old_runs),
         logs_removed=len(old_logs),
         raw_files_removed=len(old_files),
+        versions_removed=len(old_versions),
         leftovers_removed=len(litter),
         flow_runs_removed=flow_runs,
         snapshots_expired=len(expired),
@@ -107,6 +112,16 @@ def _old_runs(lake: Lake, oldest: dt.datetime) -> list[Path]:
     }
     folders = _older([*(lake.settings.reports / "runs").glob("*")], oldest)
     return [folder for folder in folders if folder.name not in served]
+
+
+def _old_versions(lake: Lake, oldest: dt.datetime, expired: set[int]) -> list[Path]:
+    """Notebook versions no run can be made again with: every run of theirs has lost its snapshot, or is about to."""
+    rows = lake.query(
+        "SELECT DISTINCT notebook_hash, code_version, snapshot_id FROM analytics.runs "
+        "WHERE snapshot_id IN (SELECT snapshot_id FROM lake.snapshots())"
+    )
+    needed = {(row["notebook_hash"], row["code_version"]) for row in rows if row["snapshot_id"] not in expired}
+    return versions.not_needed(lake.settings, needed, oldest.timestamp())
 
 
 def _old_raw_files(settings: Settings, now: dt.datetime) -> list[Path]:

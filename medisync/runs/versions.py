@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from medisync.runs.closure import Closure
 from medisync.runs.filefacts import hash_of_contents
 from medisync.runs.registry import AnalysisNotebook, source_hash
 from medisync.settings import Settings, project_root
+
+DAY_SECONDS = 86_400.0
 
 
 class VersionMissingError(UserError):
@@ -79,6 +82,7 @@ def keep(settings: Settings, notebook: AnalysisNotebook, code: Closure) -> Path:
     content = json.dumps(manifest, indent=1, sort_keys=True).encode()
     if not path.exists() or path.read_bytes() != content:
         _write(path, content)
+    _touch(path)
     return _blob(root, str(manifest["notebook"]), ".ipynb")
 
 
@@ -109,6 +113,27 @@ def code_files(settings: Settings, notebook_hash: str, code_hash: str) -> dict[s
     except (MediSyncError, KeyError):
         return {}
     return dict(files) if isinstance(files, dict) else {}
+
+
+def not_needed(settings: Settings, needed: set[tuple[str, str]], oldest: float) -> list[Path]:
+    """Manifests of versions that are not among ``needed`` (notebook hash, code hash), and the blobs no other manifest
+    names; only files from before ``oldest`` (a time), since a run that has just begun is not on record yet.
+
+    While a manifest that stays cannot be read nothing is told: it may name any blob.
+    """
+    keep = {_manifest(settings, *one).name for one in needed}
+    gone, named = [], set[str]()
+    for path in sorted((folder(settings) / "manifests").glob("*.json")):
+        if path.name not in keep and path.stat().st_mtime < oldest:
+            gone.append(path)
+            continue
+        try:
+            manifest = json.loads(path.read_bytes())
+            named |= {str(manifest["notebook"]), str(manifest.get("lock")), *map(str, manifest["code"].values())}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return []
+    blobs = sorted(path for path in (folder(settings) / "files").glob("*/*") if not path.name.startswith("."))
+    return gone + [path for path in blobs if path.name.split(".")[0] not in named and path.stat().st_mtime < oldest]
 
 
 def folder(settings: Settings) -> Path:
@@ -153,6 +178,7 @@ def _put(root: Path, content: bytes, ending: str = "") -> str:
     path = _blob(root, sha, ending)
     if not path.exists() or path.stat().st_size != len(content):
         _write(path, content)
+    _touch(path)
     return sha
 
 
@@ -184,6 +210,12 @@ def _write(path: Path, content: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _touch(path: Path) -> None:
+    """Clean-up goes by when a version was last wanted; told once a day, so that backups find the file unchanged."""
+    if time.time() - path.stat().st_mtime > DAY_SECONDS:
+        os.utime(path)
 
 
 def _sha(content: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from medisync import intake
 from medisync.analyses.contract import Finding, Result
 from medisync.errors import NoDataError
 from medisync.lake import Lake, Snapshot
+from medisync.runs import versions
 from medisync.runs.published import result_of
 from medisync.runs.publishing import publish
 from medisync.runs.record import RunRecord, RunStatus
@@ -151,6 +153,33 @@ def test_raw_files_go_only_when_an_age_is_set(lake: Lake, tmp_path: Path) -> Non
     limited.close()
     assert (did.raw_files_removed, old.exists()) == (1, False)
     assert did.disk["parts"]["lake"] > 0
+
+
+def test_versions_go_when_no_run_can_be_made_again_with_them(lake: Lake) -> None:
+    """One that a kept run needs, one nobody needs, and one nobody needs yet; the first two share a file of code."""
+    settings = lake.settings
+    root = versions.folder(settings)
+
+    def kept(notebook_hash: str, content: bytes) -> list[Path]:
+        manifest = versions._manifest(settings, notebook_hash, "c")
+        blobs = {"notebook": versions._put(root, content, ".ipynb"), "code": {"a.py": versions._put(root, b"shared")}}
+        versions._write(manifest, json.dumps({"name": "x.ipynb", "lock": None, **blobs}).encode())
+        return [manifest, versions._blob(root, str(blobs["notebook"]), ".ipynb")]
+
+    lake.connection()
+    recorded(lake, "r0")
+    needed, forgotten, young = kept("n", b"1"), kept("m", b"2"), kept("o", b"3")
+    shared = versions._blob(root, versions._sha(b"shared"), "")
+    for path in (*needed, *forgotten, shared):
+        age(path)
+    assert clean_up(lake, dry_run=True).versions_removed == 2
+    assert all(path.exists() for path in forgotten)
+    assert clean_up(lake).versions_removed == 2
+    assert [path.exists() for path in (*needed, *forgotten, *young, shared)] == [True] * 2 + [False] * 2 + [True] * 3
+    needed[0].write_text("damaged")
+    young[0].unlink()
+    age(young[1])
+    assert clean_up(lake).versions_removed == 0  # who knows what a damaged manifest named
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(
