@@ -119,6 +119,10 @@ class Hub:
     def say_goodbye(self) -> None:
         """End all streams: the server stops. Their clients come back to the next one with the last id they saw."""
         self._is_closing = True
+        self.end_streams()
+
+    def end_streams(self) -> None:
+        """End the streams that are open; their clients may come back at once."""
         for client in list(self._clients):
             client.end()
 
@@ -191,7 +195,7 @@ class Hub:
         self._replay.start_at(newest)
         for client in self._clients:
             client.seen = (0, 0)
-        self._send_to_all("stream.reset", {"snapshot": newest}, event_id=f"{newest}-0")
+        self.tell_all("stream.reset", {"snapshot": newest}, event_id=f"{newest}-0")
 
     async def _first_look(self) -> None:
         state = await self._reader.read(self._shelf.refresh)
@@ -206,7 +210,7 @@ class Hub:
         for one in running:
             if one.run_id not in known:
                 log.info("Run started: %s", one.analysis, extra={"run_id": one.run_id, "event": "run.started"})
-                self._send_to_all("run.started", started_data(one))
+                self.tell_all("run.started", started_data(one))
         self.running = running
 
     async def _watch(self) -> None:
@@ -220,7 +224,8 @@ class Hub:
                 log.exception("The lake could not be looked at; trying again.")
                 await asyncio.sleep(TROUBLE_SECONDS)
 
-    def _send_to_all(self, name: str, data: dict[str, Any], *, event_id: str | None = None) -> None:
+    def tell_all(self, name: str, data: dict[str, Any], *, event_id: str | None = None) -> None:
+        """An event for whoever listens now, whatever the role."""
         lines = as_lines(name, data, event_id=event_id)
         for client in list(self._clients):
             self._give(client, lines)
