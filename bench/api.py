@@ -1,9 +1,9 @@
 """The API under load: ``python -m bench.api [--json]``.
 
-A real API process over a lake with the sample; no Prefect, since reading needs none. The load generator is in
-``bench/load.py``: a bounded number of plain sockets to 127.0.0.1. The peer of the cached GET is a bare FastAPI route
-that returns the same bytes under the same uvicorn settings, asked in turn with ours. Analyses and deliveries are run by
-the command line meanwhile, at once, on the same cores.
+A real API process over a lake with the sample; no Prefect, since reading needs none. The load comes from
+``bench/load.py`` and ``bench/listeners.py``: a bounded number of plain sockets to 127.0.0.1. The peer of the cached GET
+is a bare FastAPI route that returns the same bytes under the same uvicorn settings, asked in turn with ours. Analyses
+and deliveries are run by the command line meanwhile, at once, on the same cores. Takes about three minutes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import csv
 import gzip
+import json
 import os
 import resource
 import secrets
@@ -34,7 +35,6 @@ from medisync.access.permissions import Role
 from medisync.access.service import Access
 from medisync.api import server
 from medisync.lake import Lake
-from medisync.runs import planning
 from medisync.runs.publishing import publish
 from medisync.runs.record import RunRecord, RunStatus, new_run_id
 from medisync.settings import Settings
@@ -47,8 +47,10 @@ READ_PATHS = (PATH, "/api/analytics/realtime/", "/api/analytics/history/", "/api
 
 ROUNDS, ROUND_SECONDS, CONNECTIONS = 5, 2.0, 8
 RATE, RATE_SECONDS = 200.0, 20.0
-STREAMS, STREAM_EVENTS, STREAM_EVERY_SECONDS = 1_000, 20, 0.5
+STREAMS, STREAM_EVENTS, STREAM_EVERY_SECONDS, STREAM_LAST_SECONDS = 1_000, 20, 0.5, 5.0
 READ_RATE = 50.0
+DELIVERIES, WRITTEN_SECONDS = 3, 45.0
+STARTED = time.monotonic()
 PASSWORD = secrets.token_urlsafe(18)
 
 
@@ -58,25 +60,37 @@ def measure() -> dict[str, Metric]:
     with tempfile.TemporaryDirectory(prefix="medisync-bench-") as name:
         folder = Path(name)
         settings = trial_settings(folder)
+        _say("a lake with the sample, and one result")
         lake = _filled_lake(settings)
         with _process(server.command(), child_environment(settings), settings.api_port) as api:
             headers = {"Authorization": f"Bearer {_token(settings)}"}
+            _say("cached reads against a bare route")
             ours, bare = _against_bare(folder, settings, headers)
+            _say(f"{RATE:g} reads a second beside an analysis")
             p99 = _beside_an_analysis(settings, headers)
-            stream = asyncio.run(_streams(settings, headers, api, lake))
+            _say(f"{STREAMS:,} streams")
+            stream = _streams(settings, headers, api, lake)
+            _say("reads while files are delivered and analysed")
             errors, reads = _while_written(folder, settings, headers)
         lake.close()
+        _say("done")
     peer = "bare FastAPI route, same bytes"
     return {
         "cached_get_ratio_to_bare": Metric(round(ours / bare, 3), "x", ">= 0.5", peer, 1.0),
         "cached_get_per_second": Metric(round(ours), "1/s", "shown", peer, round(bare)),
         "p99_ms_at_200rps": Metric(round(1000 * p99, 1), "ms", "<= 25"),
+        "stream_median_seconds_1000_clients": Metric(round(stream["p50"], 3), "s", "shown"),
         "stream_p99_seconds_1000_clients": Metric(round(stream["p99"], 3), "s", "<= 1"),
         "stream_kb_per_client": Metric(round(stream["kb"], 1), "KB", "<= 100"),
         "stream_events_missed": Metric(stream["missed"], "", "0"),
         "read_errors_under_load": Metric(errors, "", "0"),
         "reads_under_load": Metric(reads, "", "shown"),
     }
+
+
+def _say(what: str) -> None:
+    """What is measured next, and how long everything took so far."""
+    print(f"{time.monotonic() - STARTED:5.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 def _filled_lake(settings: Settings) -> Lake:
@@ -166,52 +180,44 @@ def _running(settings: Settings, *arguments: str) -> Iterator[None]:
         runner.wait(10)
 
 
-async def _streams(settings: Settings, headers: dict[str, str], api: psutil.Process, lake: Lake) -> dict[str, Any]:
+def _streams(settings: Settings, headers: dict[str, str], api: psutil.Process, lake: Lake) -> dict[str, Any]:
     """Many clients on one process; how long a commit takes to reach each, and what a client costs in memory."""
     before = api.memory_full_info().uss
-    seen: dict[str, list[float]] = {}
-    connected = asyncio.Semaphore(0)
-    clients = [asyncio.create_task(_client(settings.api_port, headers, seen, connected)) for _ in range(STREAMS)]
-    for _ in clients:
-        await asyncio.wait_for(connected.acquire(), 60)
-    await asyncio.sleep(1.0)
-    kilobytes = (api.memory_full_info().uss - before) / 1000 / STREAMS
-    [chosen] = planning.plan(lake, [ANALYSIS])
-    if chosen.answered_by is None:
-        raise RuntimeError("the analysis has no result")
-    committed = {}
-    for _ in range(STREAM_EVENTS):
-        run_id, at = await asyncio.to_thread(_commit_a_run, lake, chosen.answered_by)
-        committed[run_id] = at
-        await asyncio.sleep(STREAM_EVERY_SECONDS)
-    await asyncio.sleep(3.0)
-    for client in clients:
-        client.cancel()
-    await asyncio.gather(*clients, return_exceptions=True)
-    delays = sorted(arrived - at for run_id, at in committed.items() for arrived in seen.get(run_id, []))
+    command = [sys.executable, "-m", "bench.listeners", str(settings.api_port), str(STREAMS)]
+    listeners = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert listeners.stdin is not None and listeners.stdout is not None  # noqa: S101, PT018 - for the type checker
+    try:
+        listeners.stdin.write(headers["Authorization"].removeprefix("Bearer ") + "\n")
+        listeners.stdin.flush()
+        if listeners.stdout.readline().strip() != "ready":
+            raise RuntimeError("the stream ended before it began")
+        time.sleep(1.0)
+        kilobytes = (api.memory_full_info().uss - before) / 1000 / STREAMS
+        like = _completed(lake)
+        committed = {}
+        for _ in range(STREAM_EVENTS):
+            run_id, at = _commit_a_run(lake, like)
+            committed[run_id] = at
+            time.sleep(STREAM_EVERY_SECONDS)
+        time.sleep(STREAM_LAST_SECONDS)
+        answer, _ = listeners.communicate("enough\n", timeout=30)
+    finally:
+        listeners.kill()
+        listeners.wait()
+    heard = json.loads(answer)["heard"]
+    delays = sorted(arrived - at for run_id, at in committed.items() for arrived in heard.get(run_id, []))
     return {
+        "p50": delays[len(delays) // 2],
         "p99": delays[int(0.99 * len(delays))],
         "kb": kilobytes,
         "missed": STREAMS * STREAM_EVENTS - len(delays),
     }
 
 
-async def _client(
-    port: int, headers: dict[str, str], seen: dict[str, list[float]], connected: asyncio.Semaphore
-) -> None:
-    """Read the stream and note when each run was heard of."""
-    reader, writer = await asyncio.open_connection(HOST, port)
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    writer.write(f"GET /api/analytics/stream/ HTTP/1.1\r\nHost: {HOST}\r\n{lines}\r\n".encode())
-    try:
-        await reader.readuntil(b"stream.ready")
-        connected.release()
-        while True:
-            await reader.readuntil(b'"run_id":"')
-            run_id = (await reader.readexactly(23)).decode()
-            seen.setdefault(run_id, []).append(time.perf_counter())
-    finally:
-        writer.close()
+def _completed(lake: Lake) -> RunRecord:
+    """The record of a run that has a result."""
+    [row] = lake.query("SELECT record FROM analytics.runs WHERE status = 'completed' ORDER BY run_id DESC LIMIT 1")
+    return RunRecord.model_validate_json(row["record"])
 
 
 def _commit_a_run(lake: Lake, like: RunRecord) -> tuple[str, float]:
@@ -219,25 +225,29 @@ def _commit_a_run(lake: Lake, like: RunRecord) -> tuple[str, float]:
     changes = {"run_id": new_run_id(), "status": RunStatus.FAILED, "error_code": "notebook-raised", "headline": None}
     record = like.model_copy(update=changes)
     publish(lake, record, None)
-    return record.run_id, time.perf_counter()
+    return record.run_id, time.monotonic()
 
 
 def _while_written(folder: Path, settings: Settings, headers: dict[str, str]) -> tuple[int, int]:
-    """Errors and reads while deliveries are loaded and analyses run."""
-    files = [_variant(folder, number) for number in range(1, 4)]
-    script = ";".join(
-        f"{sys.executable} -m medisync.cli.main ingest {file} && {sys.executable} -m medisync.cli.main run {ANALYSIS}"
-        for file in files
-    )
-    writer = subprocess.Popen(["/bin/sh", "-c", script], env=child_environment(settings), stdout=subprocess.DEVNULL)
+    """Errors and reads while deliveries are loaded and analyses run; no further delivery after WRITTEN_SECONDS."""
     errors: list[str] = []
     reads = 0
-    while writer.poll() is None:
-        tally = asyncio.run(steady(settings.api_port, READ_PATHS, headers, rate=READ_RATE, seconds=1.0, connections=8))
-        errors += tally.errors
-        reads += len(tally.seconds)
-    if writer.returncode:
-        raise RuntimeError("a delivery or a run failed")
+    until = time.monotonic() + WRITTEN_SECONDS
+    for number in range(1, DELIVERIES + 1):
+        file = _variant(folder, number)
+        script = " && ".join(
+            f"{sys.executable} -m medisync.cli.main {one}" for one in (f"ingest {file}", f"run {ANALYSIS}")
+        )
+        writer = subprocess.Popen(["/bin/sh", "-c", script], env=child_environment(settings), stdout=subprocess.DEVNULL)
+        while writer.poll() is None:
+            asked = steady(settings.api_port, READ_PATHS, headers, rate=READ_RATE, seconds=1.0, connections=8)
+            tally = asyncio.run(asked)
+            errors += tally.errors
+            reads += len(tally.seconds)
+        if writer.returncode:
+            raise RuntimeError("a delivery or a run failed")
+        if time.monotonic() > until:
+            break
     for error in dict.fromkeys(errors):
         print(error, file=sys.stderr)
     return len(errors), reads
