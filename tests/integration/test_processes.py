@@ -156,7 +156,7 @@ print("done", flush=True)
         process = start(worker, delivery_id)
         assert process.stdout is not None
         assert process.stdin is not None
-        assert process.stdout.readline() == "ready\n"
+        assert process.stdout.readline() == "ready\n", process.communicate()[1]  # why it did not start
         process.stdin.write("go\n")
         process.stdin.flush()
         time.sleep(usual_seconds * (number + moments.random()) / rounds)
