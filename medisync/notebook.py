@@ -7,7 +7,7 @@ import os
 
 from medisync.analyses.contract import Finding, Result, Table
 from medisync.lake import Snapshot
-from medisync.runs.dropped import IN_A_RUN
+from medisync.runs.dropped import IN_A_RUN, KNOWN_ON
 from medisync.runs.record import RESULT_MIME
 from medisync.settings import load_settings
 
@@ -24,6 +24,8 @@ def open_snapshot(snapshot_id: int | None = None, *, as_known_on: dt.datetime | 
 
     Raises NoDataError when there is no data or no such snapshot.
     """
+    if as_known_on is None and os.environ.get(KNOWN_ON):  # a backfill whose own snapshot has expired
+        as_known_on = dt.datetime.fromisoformat(os.environ[KNOWN_ON])
     snapshot = Snapshot(load_settings(), snapshot_id, as_known_on=as_known_on)
     _opened.append(snapshot.snapshot_id)
     return snapshot

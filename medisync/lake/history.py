@@ -55,10 +55,22 @@ def reporting_delay(period: Period = "month", schema: str = "clinical") -> str:
     )
 
 
-def look_back(connection: duckdb.DuckDBPyConnection, moment: dt.datetime) -> None:
-    """Let ``clinical.<table>`` of a connection whose catalog is ``lake`` mean what was known at ``moment``.
+MADE_THEN = {
+    "clinical.deliveries": "finished_at <= {at}",
+    "analytics.runs": "finished_at <= {at}",
+    "analytics.sarima_orders": "calibrated_at <= {at}",
+    "analytics.backtests": "calibrated_at <= {at}",
+    **{
+        f"analytics.{name}": "run_id IN (SELECT run_id FROM lake.analytics.runs WHERE finished_at <= {at})"
+        for name in ("results", "forecasts", "surges")
+    },
+}
+"""Tables that only grow: the rows that were there at a moment."""
 
-    The other tables stay as they are.
+
+def look_back(connection: duckdb.DuckDBPyConnection, moment: dt.datetime) -> None:
+    """Let the tables of a connection whose catalog is ``lake`` mean what was known at ``moment``: the clinical ones by
+    their versions, those of deliveries and of what was found by when their rows were made; others stay as they are.
     """
     others = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake' "
@@ -67,10 +79,13 @@ def look_back(connection: duckdb.DuckDBPyConnection, moment: dt.datetime) -> Non
     connection.execute("CREATE SCHEMA memory.clinical")
     connection.execute("CREATE SCHEMA memory.analytics")
     for schema, table in others:
-        rows = f"lake.{schema}.{table}"
-        if schema == "clinical" and table in CLINICAL_TABLES:
-            rows = as_known_on(table, moment, "lake.clinical")
-        connection.execute(f"CREATE VIEW memory.{schema}.{table} AS FROM {rows}")
+        rows = f"FROM lake.{schema}.{table}"
+        if f"{schema}.{table}" in MADE_THEN:
+            at = f"TIMESTAMP '{_utc(moment):%Y-%m-%d %H:%M:%S.%f}'"
+            rows += f" WHERE {MADE_THEN[f'{schema}.{table}'].format(at=at)}"
+        elif schema == "clinical" and table in CLINICAL_TABLES:
+            rows = f"FROM {as_known_on(table, moment, 'lake.clinical')}"
+        connection.execute(f"CREATE VIEW memory.{schema}.{table} AS {rows}")
     connection.execute("USE memory")
 
 

@@ -129,8 +129,10 @@ def compare_runs(lake: Lake, before: str, after: str, *, audience: Audience = "f
     tables: list[TableChange] = []
     deliveries: list[DeliveryBetween] = []
     read = sorted({*old.inputs, *new.inputs})
-    if old.inputs == new.inputs:
+    if (old.inputs, old.known_on) == (new.inputs, new.known_on):
         tables = [input_changes.TableChange(table, 0, 0, 0) for table in read]
+    elif old.known_on or new.known_on:
+        note = "The inputs cannot be compared: a backfill looked back from a later snapshot, since its own had expired."
     else:
         try:
             for one in (old.snapshot_id, new.snapshot_id):

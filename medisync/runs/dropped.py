@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 IN_A_RUN = "IN_A_MEDISYNC_RUN"
 """Set in kernels of the workspace, whose results are handed back through the notebook's outputs."""
 
+KNOWN_ON = "IN_A_MEDISYNC_RUN_KNOWN_ON"
+"""Set in those that look back: the moment whose knowledge an opened snapshot holds."""
+
 LARGEST_BYTES = 50_000_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import time
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from medisync.analyses.contract import Result
 from medisync.errors import MediSyncError
-from medisync.runs.dropped import IN_A_RUN
+from medisync.runs.dropped import IN_A_RUN, KNOWN_ON
 from medisync.runs.publishing import check_lake_rows
 from medisync.runs.record import RESULT_MIME
 from medisync.runs.registry import PINNED, AnalysisNotebook
@@ -50,12 +51,14 @@ def execute(
     budget_mb: int = 0,
     fork_socket: Path | None = None,
     environment: dict[str, str] | None = None,
+    known_on: dt.datetime | None = None,
 ) -> Execution:
     """Run ``notebook`` on the pinned snapshot; the executed copy is written to ``output``.
 
     ``source`` is the file that runs, by default the notebook's own; it works in the notebook's folder either way. The
     kernel is forked by the server at ``fork_socket`` when one listens there, and gets ``environment`` on top of the
-    fixed one. ``budget_mb`` 0 is no limit of memory.
+    fixed one. ``budget_mb`` 0 is no limit of memory. With ``known_on`` the notebook sees what of the snapshot was known
+    then.
 
     Raises NotebookFailedError.
     """
@@ -72,7 +75,7 @@ def execute(
         logging.getLogger(noisy).setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + budget_seconds
-    variables = {**(environment or {}), IN_A_RUN: "1"}
+    variables = {**(environment or {}), IN_A_RUN: "1", KNOWN_ON: known_on.isoformat() if known_on else ""}
     try:
         with private_transport(fork_socket, variables, 1_000_000 * budget_mb) as config, closed_event_loop():
             executed = papermill.execute_notebook(

@@ -174,7 +174,7 @@ def _data(lake: Lake, record: RunRecord, version: Version, target: Path) -> None
     named = own | {
         f"analytics.{name}" for text in texts for schema, name in NAMED.findall(text) if schema != "clinical"
     }
-    with closing(Snapshot(lake.settings, record.snapshot_id)) as snapshot:
+    with closing(Snapshot(lake.settings, record.snapshot_id, as_known_on=record.known_on)) as snapshot:
         kept = snapshot.query(
             "SELECT schema_name || '.' || table_name AS name FROM duckdb_tables() WHERE database_name = 'lake'"
         )

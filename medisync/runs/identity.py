@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import hashlib
 import json
@@ -93,12 +94,14 @@ def run_key(
     code: closure.Closure,
     inputs: dict[str, int],
     settings: dict[str, str],
+    known_on: dt.datetime | None = None,
 ) -> str:
-    """The hash by which two runs are the same: ``inputs`` maps each table read to its version in the lake."""
+    """The hash by which two runs are the same: ``inputs`` maps each table read to its version in the lake; ``known_on``
+    is given when only what was known then of them is read."""
     python = platform.python_version()
-    return hash_of(
-        [analysis, parameters, notebook_hash, code.hash, inputs, packages_of(code), python, settings, FIXED_ENVIRONMENT]
-    )
+    parts: list[Any] = [analysis, parameters, notebook_hash, code.hash, inputs]
+    parts += [packages_of(code), python, settings, FIXED_ENVIRONMENT]
+    return hash_of([*parts, known_on.isoformat()] if known_on else parts)
 
 
 @functools.cache

@@ -5,12 +5,14 @@ A lineage is a small graph: files -> deliveries -> tables (at a snapshot) -> run
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from medisync.errors import MediSyncError, UserError
 from medisync.lake import Lake
+from medisync.lake.history import CLINICAL_TABLES, as_known_on
 from medisync.runs import numbers, records, versions
 from medisync.runs.planning import require_snapshot
 from medisync.runs.record import RunRecord, RunStatus
@@ -110,14 +112,16 @@ def of_delivery(lake: Lake, delivery_id: str) -> Lineage:
         number = _rows_by_delivery(lake, table, None)[delivery_id]
         nodes.append(Node(f"table {table}", "table", table, f"{number:,} rows as this delivery left them"))
         edges.append((delivery_id, f"table {table}"))
-    since = lake.query(
+    since = lake.query(  # the snapshot of its commit; when that has expired, its time decides
         "SELECT min(snapshot_id) AS first FROM lake.snapshots() WHERE commit_extra_info LIKE ?",
-        [f'%"{delivery_id}"%'],
+        [f'%"delivery_id": "{delivery_id}"%'],
     )[0]["first"]
+    read_it = ("snapshot_id >= ?", since) if since is not None else ("started_at >= ?", rows[0]["finished_at"])
     runs = lake.query(
-        "SELECT run_id, record FROM analytics.runs WHERE status = ? AND snapshot_id >= ? "
+        f"SELECT run_id, record FROM analytics.runs WHERE status = ? AND {read_it[0]} AND "
+        "coalesce(TRY_CAST(json_extract_string(record, '$.known_on') AS TIMESTAMPTZ) >= ?::TIMESTAMPTZ, true) "
         f"ORDER BY finished_at DESC LIMIT {MOST_SHOWN + 1}",
-        [RunStatus.COMPLETED, since if since is not None else 0],
+        [RunStatus.COMPLETED, read_it[1], rows[0]["finished_at"]],
     )
     for row in runs[:MOST_SHOWN]:
         record = RunRecord.model_validate_json(row["record"])
@@ -147,7 +151,8 @@ def _behind(lake: Lake, record: RunRecord) -> tuple[list[Node], list[tuple[str, 
         return nodes, edges, f"{error.message} Its deliveries are no longer to be told."
     known = _clinical_tables(lake)
     counts = {
-        table: _rows_by_delivery(lake, table, record.snapshot_id) if table in known else {} for table in record.inputs
+        table: _rows_by_delivery(lake, table, record.snapshot_id, record.known_on) if table in known else {}
+        for table in record.inputs
     }
     found = sorted({delivery for by in counts.values() for delivery in by}, reverse=True)
     shown = found[:MOST_SHOWN]
@@ -195,9 +200,14 @@ def _clinical_tables(lake: Lake) -> list[str]:
     return [row["table_name"] for row in rows]
 
 
-def _rows_by_delivery(lake: Lake, table: str, snapshot_id: int | None) -> dict[str, int]:
-    at = "" if snapshot_id is None else f" AT (VERSION => {int(snapshot_id)})"
-    rows = lake.query(f"SELECT delivery_id, count(*) AS n FROM clinical.{table}{at} GROUP BY 1 ORDER BY 1")
+def _rows_by_delivery(
+    lake: Lake, table: str, snapshot_id: int | None, known_on: dt.datetime | None = None
+) -> dict[str, int]:
+    rows_of = f"clinical.{table}" if snapshot_id is None else f"clinical.{table} AT (VERSION => {int(snapshot_id)})"
+    for name in CLINICAL_TABLES:
+        if known_on is not None and table == name:
+            rows_of = as_known_on(name, known_on)
+    rows = lake.query(f"SELECT delivery_id, count(*) AS n FROM {rows_of} GROUP BY 1 ORDER BY 1")
     return {row["delivery_id"]: int(row["n"]) for row in rows}
 
 

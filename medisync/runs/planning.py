@@ -38,6 +38,8 @@ class Plan:
     run_key: str
     answered_by: RunRecord | None
     as_of: dt.datetime | None = None
+    known_on: dt.datetime | None = None
+    """Given when the kernel must look back from its snapshot to what was known at that moment."""
 
     @property
     def analysis(self) -> str:
@@ -66,9 +68,10 @@ def plan(
     """The round for the analyses ``names`` (all for none); nothing is executed.
 
     ``parameters`` must suit every analysis named. With ``force`` earlier answers do not count. With ``as_of`` (UTC) the
-    data are those known at that moment. A round that nobody asked for, ``is_scheduled``, leaves out analyses whose
-    schedule says that they are not due. Raises UnknownAnalysisError, ParameterError, NoDataError before the first
-    delivery, and SnapshotExpiredError when the data of that moment are no longer kept.
+    data are those known at that moment: its snapshot, or when that has expired, the newest one without what became
+    known later (:mod:`medisync.lake.history`). A round that nobody asked for, ``is_scheduled``, leaves out analyses
+    whose schedule says that they are not due. Raises UnknownAnalysisError, ParameterError, and NoDataError before the
+    first delivery.
     """
     chosen = []
     for notebook in registry.chosen(lake.settings, names or []):
@@ -78,11 +81,11 @@ def plan(
             if notebook.analysis in (names or []):
                 raise
             log.warning("%s is left out: %s", notebook.analysis, error)
-    snapshot_id = lake.last_snapshot_id() if as_of is None else snapshot_at(lake, as_of)
+    snapshot_id, known_on = (lake.last_snapshot_id(), None) if as_of is None else _back_then(lake, as_of)
     versions = table_versions(lake, snapshot_id) if snapshot_id is not None else {}
     if not versions or snapshot_id is None:
         raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
-    plans = [_planned(lake, notebook, values, snapshot_id, versions) for notebook, values in chosen]
+    plans = [_planned(lake, notebook, values, snapshot_id, versions, known_on) for notebook, values in chosen]
     if is_scheduled:
         plans = [one for one in plans if _is_due(lake, one)]
     answers = {} if force else _answers(lake, [one.run_key for one in plans])
@@ -92,7 +95,9 @@ def plan(
 def again(lake: Lake, before: Plan) -> Plan:
     """``before`` with the notebook and code as they are now; the data stay. Raises NotebookError, ParameterError."""
     [notebook] = registry.chosen(lake.settings, [before.analysis])
-    made = _planned(lake, notebook, notebook.parameters(before.parameters), before.snapshot_id, before.inputs)
+    made = _planned(
+        lake, notebook, notebook.parameters(before.parameters), before.snapshot_id, before.inputs, before.known_on
+    )
     return replace(made, as_of=before.as_of)
 
 
@@ -102,25 +107,22 @@ def table_versions(lake: Lake, snapshot_id: int) -> dict[str, int]:
     return {row["table_name"]: int(row["version"]) for row in rows}
 
 
-def snapshot_at(lake: Lake, moment: dt.datetime) -> int:
-    """The newest snapshot of ``moment`` (UTC when it has no zone).
-
-    Raises NoDataError before the lake's first, and SnapshotExpiredError when that one is no longer kept.
-    """
+def _back_then(lake: Lake, moment: dt.datetime) -> tuple[int, dt.datetime | None]:
+    """The snapshot that holds the data of ``moment`` (UTC when it has no zone), and the moment itself when that is a
+    later snapshot, from which one must look back. Raises NoDataError before the first delivery."""
     utc = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
     rows = lake.query(
-        "SELECT max(snapshot_id) FILTER (snapshot_time <= ?::TIMESTAMPTZ) AS found, min(snapshot_id) AS oldest "
-        "FROM lake.snapshots()",
+        "SELECT snapshot_id, snapshot_time <= ?::TIMESTAMPTZ AS is_before FROM lake.snapshots() ORDER BY snapshot_id",
         [utc],
     )
-    if rows[0]["found"] is None:
-        if (rows[0]["oldest"] or 0) > 0:
-            raise SnapshotExpiredError(
-                f"The data as they were on {utc:%Y-%m-%d %H:%M} UTC are no longer kept.",
-                hint="Snapshots are kept as long as a kept run needs them, and for MEDISYNC_KEEP_RUNS_DAYS.",
-            )
+    kept = [int(row["snapshot_id"]) for row in rows]
+    before = [int(row["snapshot_id"]) for row in rows if row["is_before"]]
+    if before and (before[-1] == kept[-1] or before[-1] + 1 in kept):  # else the one of that moment may be gone
+        return before[-1], None
+    first = lake.query("SELECT min(finished_at) AS at FROM clinical.deliveries WHERE status = 'loaded'")[0]["at"]
+    if first is None or first.replace(tzinfo=dt.UTC) > utc:
         raise NoDataError(f"There was no data yet on {utc:%Y-%m-%d %H:%M} UTC.")
-    return int(rows[0]["found"])
+    return kept[-1], utc
 
 
 def require_snapshot(lake: Lake, snapshot_id: int) -> None:
@@ -154,7 +156,12 @@ def _is_due(lake: Lake, planned: Plan) -> bool:
 
 
 def _planned(
-    lake: Lake, notebook: AnalysisNotebook, values: dict[str, Any], snapshot_id: int, versions: dict[str, int]
+    lake: Lake,
+    notebook: AnalysisNotebook,
+    values: dict[str, Any],
+    snapshot_id: int,
+    versions: dict[str, int],
+    known_on: dt.datetime | None,
 ) -> Plan:
     inputs = {table: versions.get(table, 0) for table in notebook.reads}
     code = identity.code_of(notebook)
@@ -166,8 +173,9 @@ def _planned(
         code=code,
         inputs=inputs,
         settings=settings,
+        known_on=known_on,
     )
-    return Plan(notebook, values, snapshot_id, inputs, code, settings, key, None)
+    return Plan(notebook, values, snapshot_id, inputs, code, settings, key, None, known_on=known_on)
 
 
 def _answers(lake: Lake, run_keys: list[str]) -> dict[str, RunRecord]:

@@ -42,6 +42,8 @@ class RunRecord(BaseModel):
     packages: dict[str, str] = {}  # those whose version decides about the numbers
     settings: dict[str, str] = {}  # those the notebook declares to depend on
     as_of: dt.datetime | None = None  # the data known at that moment, for a backfill
+    known_on: dt.datetime | None = None  # the same, when that moment's snapshot was gone and a later one was looked
+    # back from
     notices: tuple[str, ...] = ()  # what moved since the run before, and why, in words
     trigger: str
     requested_by: str

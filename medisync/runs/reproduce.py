@@ -215,6 +215,7 @@ def _executed(lake: Lake, record: RunRecord, path: Path, environment: dict[str, 
             budget_mb=settings.notebook_memory_mb,
             fork_socket=kernels.socket_path(settings) if is_as_now else None,
             environment={**record.fixed_environment, **environment},
+            known_on=record.known_on,
         ).result
 
 

@@ -90,6 +90,7 @@ def _performed(lake: Lake, chosen: Plan, request: Request, run_id: str, started:
             budget_seconds=settings.notebook_seconds,
             budget_mb=settings.notebook_memory_mb,
             fork_socket=kernels.socket_path(settings),
+            known_on=chosen.known_on,
         )
 
     result: Result | None = None
@@ -204,6 +205,7 @@ def _record(
         settings=chosen.settings,
         fixed_environment=FIXED_ENVIRONMENT,
         as_of=chosen.as_of,
+        known_on=chosen.known_on,
         trigger=request.trigger,
         requested_by=request.requested_by,
         flow_run_id=request.flow_run_id,

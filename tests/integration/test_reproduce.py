@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import pytest
 
 from medisync import intake
 from medisync.analyses.contract import Finding, Result, Table
+from medisync.errors import NoDataError
 from medisync.fastlane import kernels
+from medisync.intake.merging import DeliveryMode
 from medisync.lake import Lake
-from medisync.runs import planning, printed_keys, records, self_check, story, versions
+from medisync.runs import lineage, planning, printed_keys, records, self_check, story, versions
 from medisync.runs.planning import SnapshotExpiredError
 from medisync.runs.record import Outcome, RunRecord
 from medisync.runs.reproduce import Reproduction, Verdict, materialised, reproduce, reproduce_all
@@ -244,6 +247,34 @@ def test_the_self_check_takes_each_answer_once_and_reports(trial: Trial) -> None
     assert "http" not in html.replace("http://www.w3.org", "")
     assert "look at" in self_check.sentence(made)
     assert json.loads(json.dumps(made[0].as_json()))["verdict"] == made[0].verdict.value
+
+
+def test_a_backfill_whose_snapshot_has_expired_looks_back_and_can_be_made_again(trial: Trial, tmp_path: Path) -> None:
+    """10 admissions, then 5 more, then 1 of these is deleted and 7 come: what was known in between is 15."""
+    lake = trial.lake
+    intake.ingest(lake, write_csv(tmp_path / "more.csv", admissions(15)))
+    [then] = planning.plan(lake, ["steady"])
+    moment = dt.datetime.now(dt.UTC)
+    intake.ingest(lake, write_csv(tmp_path / "late.csv", admissions(21, start=1)), mode=DeliveryMode.SNAPSHOT)
+    [kept] = planning.plan(lake, ["steady"], as_of=moment)
+    assert (kept.snapshot_id, kept.known_on) == (then.snapshot_id, None)
+    with closing(lake.cursor()) as cursor:
+        cursor.execute("CALL ducklake_expire_snapshots('lake', versions => ?)", [[then.snapshot_id]])
+    [outcome] = story.run(lake, ["steady"], as_of=moment, request=REQUEST)
+    assert outcome.record.known_on == moment
+    assert outcome.record.snapshot_id > then.snapshot_id
+    assert outcome.result is not None
+    assert dict(outcome.result.tables["t"].rows)["whole"] == 15.0  # neither 10, of the last snapshot kept, nor 21
+    assert reproduce(lake, outcome.record.run_id).verdict is Verdict.IDENTICAL
+    [again] = story.run(lake, ["steady"], as_of=moment, request=REQUEST)
+    assert (again.skipped, again.record.run_id) == (True, outcome.record.run_id)
+    [now] = planning.plan(lake, ["steady"])
+    assert now.answered_by is None
+    behind = lineage.of_run(lake, outcome.record.run_id)
+    assert sum("more.csv" in one.name for one in behind.nodes) == 1
+    assert not any("late.csv" in one.name for one in behind.nodes)
+    with pytest.raises(NoDataError, match="There was no data yet"):
+        planning.plan(lake, ["steady"], as_of=moment - dt.timedelta(days=999))
 
 
 def test_the_kernels_of_reproductions_leave_nothing_in_the_lake(trial: Trial) -> None:

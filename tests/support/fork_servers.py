@@ -56,7 +56,7 @@ class RunningForkServer:
         """Until the server has said ``times`` times that it is ready."""
         wait_until(
             lambda: self.said().count("Ready with") >= times or self.process.poll() is not None,
-            seconds=60,
+            seconds=600,
             what=f"the fork server is ready; it said:\n{self.said()}",
             every=0.02,
         )
