@@ -107,6 +107,27 @@ def test_pages_are_for_every_role_and_their_server_for_nothing_else(doors: Setti
             assert pages.get(path).status_code == 404, path
 
 
+@pytest.mark.parametrize("role", [None, *Role])
+def test_a_run_is_asked_for_by_analysts_on_their_own_page_and_the_api_decides(
+    doors: Settings, role: Role | None
+) -> None:
+    known = {} if role is None else cookies(doors, role)
+    token = "ab" * 16
+    asked = {"analysis_type": "patient_demographics", "parameters": {}, "force_refresh": False}
+    task = "runs/status/00000000-0000-0000-0000-000000000000"
+    with httpx.Client(base_url=doors.pages_url, cookies={**known, "_xsrf": token}, timeout=PATIENCE_SECONDS) as pages:
+        assert pages.post("runs/ask", json=asked).status_code == 403, "a write needs the page's own token"
+        answer = pages.post("runs/ask", json=asked, headers={"X-XSRFToken": token})
+        if role in (Role.ANALYST, Role.ADMIN):
+            assert answer.json()["error"]["code"] == "no-data"
+            wrong = pages.post("runs/ask", content=b"[", headers={"X-XSRFToken": token})
+            assert (wrong.status_code, wrong.json()["success"]) == (422, False)
+            assert pages.get(task).json()["error"]["code"] == "orchestrator-away"
+        else:
+            assert answer.status_code == 403
+            assert pages.get(task).status_code == (302 if role is None else 403)
+
+
 def test_open_sockets_need_a_session_and_our_own_page_and_end_with_the_session(doors: Settings) -> None:
     site = lab_url(doors)
     known = cookies(doors, Role.ANALYST)
