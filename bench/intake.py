@@ -4,7 +4,8 @@ The file is made by ``medisync demo-data``. The peer reads it into a native Duck
 ``CREATE TABLE AS SELECT * FROM read_csv(...)``; MediSync hashes, checks, de-identifies and merges it. Each in a process
 of its own, one after the other, with its highest resident memory. CPU seconds stand beside elapsed ones, since other
 programs' load meets elapsed time alone. Then deliveries of 55,500 rows: into a warm process, and, with a tenth of them
-changed, into the rows loaded before. The table has the sizes from 10,000 rows up to the largest.
+changed, into the rows loaded before. Then bulk FHIR NDJSON of two sizes, since memory must not follow the file's. The
+table has the sizes from 10,000 rows up to the largest. What is measured is told on standard error as it goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.bulk import ENCOUNTERS_A_PATIENT, RESOURCES_A_PATIENT
 from bench.report import Metric, main
 from medisync.settings import project_root
 
@@ -27,11 +30,16 @@ ROWS = 10_000_000
 SMALL_ROWS = 55_500
 CHANGED_SHARE = 10  # one row in ten
 WARM_REPEATS = 3
+FHIR_RESOURCES, FHIR_TIMES = 100_000, 5
 PEER = "CREATE TABLE AS SELECT * FROM read_csv"
 
 MAKE = """
 from medisync.demo.delivery import write_demo_data
 write_demo_data(Path(given["file"]), rows=given["rows"], seed=given["seed"])
+"""
+MAKE_BULK = """
+from bench.bulk import write_bulk
+write_bulk(Path(given["file"]), given["resources"])
 """
 BARE = """
 import duckdb
@@ -86,6 +94,10 @@ def run(code: str, **given: Any) -> list[dict[str, float]]:
     return [json.loads(line) for line in told]
 
 
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
 def measure(rows: int = ROWS) -> dict[str, Metric]:
     """Time and memory of deliveries of up to ``rows`` rows."""
     metrics: dict[str, Metric] = {}
@@ -93,6 +105,7 @@ def measure(rows: int = ROWS) -> dict[str, Metric]:
         folder = Path(name)
         sizes = [size for size in (10_000, 100_000, 1_000_000) if size < rows] + [rows]
         for size in sizes:
+            say(f"{size:,} rows")
             file, workspace = folder / "admissions.csv", folder / f"workspace-{size}"
             run(MAKE, file=str(file), rows=size, seed=1)
             (bare,) = run(BARE, file=str(file), database=str(folder / "bare.duckdb"), rows=size)
@@ -100,12 +113,15 @@ def measure(rows: int = ROWS) -> dict[str, Metric]:
             if ours["created"] != size:
                 raise RuntimeError(f"{ours['created']:,.0f} of {size:,} admissions were loaded.")
             (folder / "bare.duckdb").unlink()
+            say(f"  {PEER}: {bare['seconds']:.1f} s; delivered: {ours['seconds']:.1f} s, {ours['peak_mb']:.0f} MB")
             metrics |= _row(size, bare, ours)
             if size == rows:
                 metrics |= _largest(size, bare, ours)
                 metrics |= _change(folder, workspace, file)
+            shutil.rmtree(workspace)
             file.unlink()
         metrics |= _warm(folder)
+        metrics |= _fhir(folder)
     return metrics
 
 
@@ -136,6 +152,7 @@ def _largest(size: int, bare: dict[str, float], ours: dict[str, float]) -> dict[
 
 def _change(folder: Path, workspace: Path, file: Path) -> dict[str, Metric]:
     """The first 55,500 rows again, with another bill in every tenth."""
+    say(f"{SMALL_ROWS:,} rows, one in {CHANGED_SHARE} changed, into those")
     changed = folder / "changed.csv"
     rows = 0
     with file.open() as source, changed.open("w") as target:
@@ -158,6 +175,7 @@ def _change(folder: Path, workspace: Path, file: Path) -> dict[str, Metric]:
 
 def _warm(folder: Path) -> dict[str, Metric]:
     """Deliveries of 55,500 rows to one process, each of a source of its own; the first only warms it."""
+    say(f"{SMALL_ROWS:,} rows into a warm process")
     files = []
     for number in range(WARM_REPEATS + 1):
         file = folder / f"small-{number}.csv"
@@ -168,6 +186,27 @@ def _warm(folder: Path) -> dict[str, Metric]:
         "seconds_55500_warm": Metric(round(median(one["seconds"] for one in told), 2), "s", "<= 1.5"),
         "cpu_seconds_55500_warm": Metric(round(median(one["cpu_seconds"] for one in told), 2), "CPU s", "shown"),
     }
+
+
+def _fhir(folder: Path) -> dict[str, Metric]:
+    """Bulk NDJSON of two sizes, each into an empty lake by a process of its own."""
+    metrics: dict[str, Metric] = {}
+    for times in (1, FHIR_TIMES):
+        resources = FHIR_RESOURCES * times
+        say(f"{resources:,} FHIR resources")
+        file = folder / "bulk.ndjson"
+        run(MAKE_BULK, file=str(file), resources=resources)
+        (told,) = run(DELIVER, workspace=str(folder / f"fhir-{times}"), files=[(str(file), "default")])
+        expected = resources // RESOURCES_A_PATIENT * ENCOUNTERS_A_PATIENT
+        if (told["rows"], told["created"]) != (resources, expected):
+            raise RuntimeError(f"{told['created']:,.0f} of {expected:,} encounters were loaded.")
+        file.unlink()
+        name, is_first = f"{resources // 1000}k", times == 1
+        seconds, goal = round(told["seconds"], 2), "<= 20" if is_first else "shown"
+        metrics[f"fhir_seconds_{name}"] = Metric(seconds, "s", goal)
+        metrics[f"fhir_cpu_seconds_{name}"] = Metric(round(told["cpu_seconds"], 2), "CPU s", "shown")
+        metrics[f"fhir_peak_mb_{name}"] = Metric(round(told["peak_mb"]), "MB", "shown" if is_first else "<= 1000")
+    return metrics
 
 
 if __name__ == "__main__":
