@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import duckdb
@@ -16,6 +17,20 @@ from medisync.errors import LakeBusyError, LakeVersionError, MediSyncError, NoDa
 from medisync.lake import Lake, Snapshot, extensions, schema
 from medisync.lake.lock import write_lock
 from medisync.settings import Settings
+
+
+def test_a_commit_within_one_tick_of_the_clock_is_seen(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catalog and journal look alike after it; only while that may be so, the lake itself is asked."""
+    note(lake, "one")
+    mark = ((time.time_ns() + 10**12, 1, 1), None)
+    monkeypatch.setattr(lake, "_mark", lambda: mark)
+    before = lake.last_snapshot_id()
+    note(lake, "two")
+    assert lake.last_snapshot_id() == before + 1
+    mark = ((time.time_ns() - 10**12, 1, 1), None)
+    assert lake.last_snapshot_id() == before + 1
+    monkeypatch.setattr(lake, "query", None)
+    assert lake.last_snapshot_id() == before + 1
 
 
 def note(lake: Lake, name: str, version: int = 1) -> None:
@@ -45,6 +60,36 @@ class TestExtensions:
         assert {name for (name,) in loaded} == set(extensions.EXTENSIONS)
         for name in extensions.EXTENSIONS:
             assert "site-packages" in str(extensions.extension_path(name))
+
+    # TO ITS AUTHOR, before committing: your uncommitted text of this test was lost at 16:56 by a mistaken
+    # checkout. This one is rewritten from its name and extensions.py alone; put yours back in its place.
+    # (test_a_commit_within_one_tick above is yours, word for word.)
+    def test_each_fork_has_the_prepared_duckdb_for_itself(self) -> None:
+        code = """
+import json, os
+from medisync.lake import extensions
+
+extensions.prepare_duckdb()
+own = extensions.open_duckdb(*extensions.PREPARED)
+assert own is not extensions._prepared[0][1]
+for number in range(2):
+    if os.fork() == 0:
+        made = extensions.open_duckdb("ducklake", "icu", memory_limit_mb=500, threads=1)
+        made.execute(f"CREATE TABLE t AS SELECT {number} AS number")
+        another = extensions.open_duckdb("ducklake")
+        tables = another.execute("SELECT count(*) FROM duckdb_tables()").fetchone()[0]
+        asked = "SELECT number, random(), current_setting('threads') FROM t"
+        print(json.dumps([*made.execute(asked).fetchone(), tables, len(extensions._prepared)]), flush=True)
+        os._exit(0)
+    os.wait()
+assert len(extensions._prepared) == 1
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        first, second = map(json.loads, done.stdout.splitlines())
+        assert (first[0], second[0]) == (0, 1)
+        assert first[1] != second[1], "random numbers of its own"
+        assert first[2:] == second[2:] == [1, 0, 0]
 
     def test_an_unsigned_extension_is_refused(self, tmp_path: Path) -> None:
         damaged = bytearray(extensions.extension_path("sqlite_scanner").read_bytes())
