@@ -83,4 +83,4 @@ def _place(place: str) -> str:
 def _label(record: RunRecord, defaults: Mapping[str, object]) -> str:
     """Title, moment, and the parameters that are not the notebook's own."""
     other = [f"{name} = {value}" for name, value in record.parameters.items() if defaults.get(name, value) != value]
-    return f"{record.title}, {when(record.finished_at)}" + (f" ({', '.join(other)})" if other else "")
+    return f"{when(record.finished_at)}: {record.title}" + (f" ({', '.join(other)})" if other else "")

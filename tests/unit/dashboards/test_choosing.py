@@ -22,9 +22,9 @@ from medisync.dashboards.live import LivePage, choices_of
 from medisync.dashboards.panels import Control, controls_part
 from medisync.dashboards.parts import Part
 from medisync.dashboards.patients import Patients
-from medisync.reports.page import csv_address
 from medisync.dashboards.surges import Surges, heat_map, listed, only
 from medisync.lake import Lake
+from medisync.reports.page import csv_address
 from medisync.settings import Settings
 from tests.support.admissions_csv import admissions, write_csv
 
