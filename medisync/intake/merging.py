@@ -234,12 +234,17 @@ def _correct_ages(cursor: duckdb.DuckDBPyConnection, birth_dates: Path) -> int:
 
 
 def _drop_lone_patients(cursor: duckdb.DuckDBPyConnection) -> int:
-    """Patients whose last admission this delivery took away or gave to another go; the number of them."""
+    """Patients whose last admission this delivery took away or gave to another go; the number of them.
+
+    Whom the delivery itself admits is not looked for in the lake.
+    """
     if not has(cursor, "old_admissions", "true"):
         return 0
     cursor.execute(
         "CREATE OR REPLACE TEMP TABLE lone AS SELECT DISTINCT patient_key FROM old_admissions "
-        "WHERE admission_key IN (SELECT key FROM marked_admissions WHERE row_differs OR state = 'deleted')"
+        "WHERE admission_key IN (SELECT key FROM marked_admissions WHERE row_differs OR state = 'deleted') "
+        "AND patient_key NOT IN (SELECT patient_key FROM aged_admissions "
+        "WHERE NOT is_deleted AND patient_key IS NOT NULL)"
     )
     rows = 0
     if has(cursor, "lone", "true"):
