@@ -72,7 +72,10 @@ def answered_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
 def door(answered_lake: Lake) -> Iterator[Door]:
     settings = answered_lake.settings
     accounts = Access.open(settings).accounts
-    with serving(create(settings), settings.api_port) as served, httpx.Client(base_url=served.url, timeout=120) as client:
+    with (
+        serving(create(settings), settings.api_port) as served,
+        httpx.Client(base_url=served.url, timeout=120) as client,
+    ):
         opened = Door(settings, answered_lake, served, client)
         for role in Role:
             accounts.add(role.value, role, PASSWORD, must_change=False)
