@@ -41,7 +41,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.reader = LakeReader(self.settings)
-        self.shelf = Shelf(self.reader.lake, self.reader.newest)
+        self.shelf = Shelf(self.reader.lake)
         self.hub = Hub(self.reader, self.shelf)
         self.prefect = Orchestrator(self.settings)
         self.monitor = Monitor(self.settings, self.reader, self.hub, self.prefect)

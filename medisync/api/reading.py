@@ -13,7 +13,6 @@ import duckdb
 
 from medisync.api import metrics
 from medisync.api.errors import LakeUnreadableError
-from medisync.api.newest import Newest
 from medisync.errors import MediSyncError
 from medisync.lake import Lake
 from medisync.settings import Settings
@@ -31,7 +30,6 @@ class LakeReader:
 
     def __init__(self, settings: Settings) -> None:
         self.lake = Lake(settings)
-        self.newest = Newest(self.lake)
         self.trouble: str | None = None
         self.since = _now()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lake")
@@ -50,6 +48,11 @@ class LakeReader:
             ) from error
         self._note(None)
         return found
+
+    def newest(self) -> int:
+        """The newest snapshot's number; 0 before the lake exists. Blocks for microseconds, milliseconds after a
+        commit."""
+        return self.lake.last_snapshot_id() or 0
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)

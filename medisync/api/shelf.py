@@ -15,7 +15,6 @@ from medisync.api import metrics
 from medisync.api.envelope import dumped
 from medisync.api.errors import NoResultError, WithheldError
 from medisync.api.moment import moment
-from medisync.api.newest import Newest
 from medisync.api.results import as_data, schema_name
 from medisync.errors import UnknownAnalysisError
 from medisync.lake import Lake
@@ -69,9 +68,8 @@ class State:
 class Shelf:
     """The published results of one lake in one process. ``refresh`` reads; everything else is memory."""
 
-    def __init__(self, lake: Lake, newest: Newest) -> None:
+    def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._newest = newest
         self._turn = threading.Lock()
         self.state: State | None = None
 
@@ -87,11 +85,11 @@ class Shelf:
         """What the shelf depends on: the newest snapshot and the analysis notebooks."""
         paths = sorted(self._lake.settings.analyses.glob("*.ipynb"))
         notebooks = tuple((path.name, path.stat().st_mtime_ns) for path in paths if path.exists())
-        return self._newest(), notebooks
+        return self._lake.last_snapshot_id(), notebooks
 
     def _read(self, signature: Hashable) -> State:
         before = self.state
-        snapshot_id = self._newest()
+        snapshot_id = self._lake.last_snapshot_id()
         if not snapshot_id or (before is not None and snapshot_id < before.snapshot_id):
             self._lake.close()  # the lake was removed, or replaced by a younger one
             before = None

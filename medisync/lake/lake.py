@@ -6,8 +6,7 @@ import datetime as dt
 import json
 import os
 import threading
-import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,15 +18,13 @@ from medisync.lake import schema
 from medisync.lake.extensions import open_duckdb
 from medisync.lake.history import look_back
 from medisync.lake.lock import write_lock
+from medisync.lake.newest import Newest
 from medisync.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BUSY_MILLISECONDS = 30_000
-
-SETTLED_NANOSECONDS = 100_000_000
-"""Many times the tick of the clock that file systems take their times from (4 to 10 ms)."""
 
 
 class Lake:
@@ -42,7 +39,7 @@ class Lake:
         self.files = settings.lake / "files"
         self.lock_file = settings.lake / "write.lock"
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._newest: tuple[Hashable, int] | None = None
+        self._newest = Newest(self.catalog, self._ask_newest)
         self._guard = threading.Lock()
 
     @property
@@ -123,32 +120,13 @@ class Lake:
                 raise
 
     def last_snapshot_id(self) -> int | None:
-        """The newest snapshot; None before the lake exists. Microseconds while nothing was committed.
+        """The newest snapshot; None before the lake exists. Microseconds while nothing was committed."""
+        return self._newest() if self.exists else None
 
-        The catalog's and its journal's size and time tell whether anything was. They are not opened here: a second
-        SQLite library in the process would, on closing them, drop the locks DuckDB's own holds
-        (https://www.sqlite.org/howtocorrupt.html, section 2.2.1).
-        """
-        if not self.exists:
-            return None
-        mark = self._mark()  # first, so that a commit in between is looked at again
-        if self._newest is not None and self._newest[0] == mark:
-            return self._newest[1]
-        is_settled = _is_settled(mark)
-        newest = int(self.query("SELECT id FROM lake.current_snapshot()")[0]["id"])
-        self._newest = (mark, newest) if is_settled else None
-        return newest
-
-    def _mark(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """What changes with every commit to the catalog, once it is settled."""
-        marks: list[tuple[int, int, int] | None] = []
-        for path in (self.catalog, self.catalog.with_name(f"{self.catalog.name}-wal")):
-            try:
-                status = path.stat()
-                marks.append((status.st_mtime_ns, status.st_size, status.st_ino))
-            except FileNotFoundError:
-                marks.append(None)
-        return tuple(marks)
+    def _ask_newest(self) -> int:
+        with closing(self.connection().cursor()) as cursor:
+            row = cursor.execute("SELECT id FROM lake.current_snapshot()").fetchone()
+        return int(row[0]) if row else 0
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A cursor of its own, with its own temporary tables, for one thread."""
@@ -223,12 +201,6 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot {self._snapshot_id}>"
-
-
-def _is_settled(mark: tuple[tuple[int, int, int] | None, ...]) -> bool:
-    """Whether another commit would change the mark: within one tick of the file system's clock it might not."""
-    newest = max((one[0] for one in mark if one is not None), default=0)
-    return time.time_ns() - newest > SETTLED_NANOSECONDS
 
 
 def _quoted(path: Path) -> str:

@@ -109,7 +109,7 @@ def test_what_another_worker_told_already_is_not_told_again(answered_lake: Lake)
     """The client had the event from a worker that looked a moment earlier than this one."""
 
     async def play(reader: LakeReader) -> tuple[bytes, bytes | None, bytes | None]:
-        hub = Hub(reader, Shelf(reader.lake, reader.newest))
+        hub = Hub(reader, Shelf(reader.lake))
         await hub.look()
         known, new = hub.join(SIGHT), hub.join(SIGHT)
         before = hub.position

@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import duckdb
@@ -17,20 +16,6 @@ from medisync.errors import LakeBusyError, LakeVersionError, MediSyncError, NoDa
 from medisync.lake import Lake, Snapshot, extensions, schema
 from medisync.lake.lock import write_lock
 from medisync.settings import Settings
-
-
-def test_a_commit_within_one_tick_of_the_clock_is_seen(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catalog and journal look alike after it; only while that may be so, the lake itself is asked."""
-    note(lake, "one")
-    mark = ((time.time_ns() + 10**12, 1, 1), None)
-    monkeypatch.setattr(lake, "_mark", lambda: mark)
-    before = lake.last_snapshot_id()
-    note(lake, "two")
-    assert lake.last_snapshot_id() == before + 1
-    mark = ((time.time_ns() - 10**12, 1, 1), None)
-    assert lake.last_snapshot_id() == before + 1
-    monkeypatch.setattr(lake, "query", None)
-    assert lake.last_snapshot_id() == before + 1
 
 
 def note(lake: Lake, name: str, version: int = 1) -> None:
