@@ -52,7 +52,8 @@ class Data(ChoosingPage):
         if view.data is None:
             return made
         if not self.may_compute:
-            return [*made, _panel("deliveries", deliveries=view.deliveries)]
+            packs = kept_packs(self.settings, "released")[:LISTED]
+            return [*made, _panel("deliveries", deliveries=view.deliveries), _panel("packs", packs=packs)]
         lake = self.reader.lake
         options = run_options(lake, self.settings, self.choices, LISTED)
         chosen, wrong = self._chosen(view, options)
@@ -78,7 +79,7 @@ class Data(ChoosingPage):
             *made,
             _panel("deliveries", deliveries=deliveries, judged=judged),
             _panel("quarantine", faults=faults),
-            _panel("packs", packs=kept_packs(self.settings)[:LISTED]),
+            _panel("packs", packs=kept_packs(self.settings, "full")[:LISTED]),
         ]
 
     def _comparison(self, before: str, after: str) -> Part:

@@ -126,7 +126,7 @@ def test_a_choice_is_computed_kept_in_the_address_and_survives_new_data(
 
 def test_a_filter_that_is_none_is_said(hospital: Hospital, watched: Watched) -> None:
     page = opened(watched, hospital, "voila/render/forecasts.ipynb?site=Nowhere&horizon=0&frequency=monthly")
-    assert "left out: site, horizon." in page.inner_text("form")
+    wait_until(lambda: "left out: site, horizon." in page.inner_text("form"), seconds=30, what="it is said")
     assert page.input_value("select[name=frequency]") == "monthly"
 
 
@@ -143,6 +143,7 @@ def test_a_viewer_sees_released_results_only(hospital: Hospital, watched: Watche
     assert page.locator("a[href*='/reports/']").count() == 0
     page.goto(f"{hospital.server.url}voila/render/data.ipynb")
     page.wait_for_selector(LIVE)
+    page.wait_for_selector("a[href*='/packs/']")
     packs = page.locator("a[href*='/packs/']").evaluate_all("all => all.map(one => one.pathname.split('/')[2])")
     assert packs, "the released pack is listed"
     assert all(name.endswith("-released") for name in packs)

@@ -238,11 +238,11 @@ async def main():
         await manager.start_kernel()
         client = manager.client()
         client.start_channels()
-        await client.wait_for_ready(timeout=PATIENCE_SECONDS)
+        await client.wait_for_ready(timeout=600)
         await client.execute_interactive(
             "import os, subprocess; print(os.getpid(), *(subprocess.Popen(['sleep', '600'], start_new_session=away).pid"
             " for away in (True, False)))",
-            timeout=PATIENCE_SECONDS,
+            timeout=600,
             output_hook=lambda message: print(message["content"].get("text", ""), end="", flush=True),
         )
         client.execute("while True: pass")
@@ -259,12 +259,14 @@ def test_no_orphan_is_left_when_the_owner_is_killed(server: RunningForkServer) -
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert owner.stdout is not None
-    family = [int(word) for word in owner.stdout.readline().split()]
-    assert len(family) == 3
-    time.sleep(0.5)
-    owner.kill()
-    owner.communicate()
+    try:
+        assert owner.stdout is not None
+        family = [int(word) for word in owner.stdout.readline().split()]
+        assert len(family) == 3
+        time.sleep(0.5)
+    finally:
+        owner.kill()
+        owner.communicate()
     for pid in family:
         wait_gone(pid, guard.GRACE_SECONDS + 3)
 

@@ -364,7 +364,9 @@ class TestHistory:
                 assert sorted(rows, key=str) == state[kind], (day, kind)
         with Snapshot(settings, as_known_on=self.on(0)) as snapshot:
             assert [len(snapshot.query(f"FROM clinical.{kind}")) for kind in Kind] == [0, 0, 0, 0]
-            assert len(snapshot.query("FROM clinical.deliveries")) == 5
+            assert len(snapshot.query("FROM clinical.deliveries")) == 0
+        with Snapshot(settings, as_known_on=self.on(len(states))) as snapshot:
+            assert len(snapshot.query("FROM clinical.deliveries")) == len(states)
         delays = lake.query(f"FROM {history.reporting_delay('year')}")
         # Known on 2 and 3 March 2026; a1 counts with what was first said of it.
         assert [(row["period"].year, row["delay_days"], row["admissions"]) for row in delays] == [
