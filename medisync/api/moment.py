@@ -41,8 +41,6 @@ def moment(lake: Lake) -> Iterator[Moment]:
     """``lake`` as of now; nothing to give back afterwards."""
     cursor = lake.cursor()
     try:
-        # These are small questions: a second thread of DuckDB's would be woken up for nothing, and waited for.
-        cursor.execute("SET threads TO 1")
         cursor.execute("BEGIN TRANSACTION READ ONLY")
         yield Moment(lake, cursor)
         with suppress(duckdb.Error):

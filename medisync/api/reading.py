@@ -29,7 +29,8 @@ class LakeReader:
     """One process's lake, read by a few threads. Knows whether it can be read, and since when that is so."""
 
     def __init__(self, settings: Settings) -> None:
-        self.lake = Lake(settings)
+        # Its questions are small: a second thread of DuckDB's would be woken up for nothing, and waited for.
+        self.lake = Lake(settings, threads=1)
         self.trouble: str | None = None
         self.since = _now()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lake")

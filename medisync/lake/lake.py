@@ -30,11 +30,14 @@ BUSY_MILLISECONDS = 30_000
 class Lake:
     """A workspace's lake: a DuckLake catalog in SQLite and Parquet files beside it, both for the owner alone.
 
-    One instance holds one DuckDB connection that sees every commit at once; use a cursor per thread.
+    One instance holds one DuckDB connection that sees every commit at once; use a cursor per thread. ``threads`` is how
+    many DuckDB itself may use; it must not be set later, because DuckDB waits for its threads while another cursor
+    waits for what they were to do.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, threads: int | None = None) -> None:
         self.settings = settings
+        self.threads = threads
         self.catalog = settings.lake / "catalog.sqlite"
         self.files = settings.lake / "files"
         self.lock_file = settings.lake / "write.lock"
@@ -65,6 +68,7 @@ class Lake:
             "sqlite_scanner",
             "icu",
             memory_limit_mb=self.settings.memory_limit_mb,
+            threads=self.threads,
             temp_directory=temporary,
         )
         connection.execute("SET TimeZone = 'UTC'")
