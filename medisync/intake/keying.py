@@ -47,22 +47,10 @@ EVENTS = {Kind.CONDITIONS: "condition", Kind.PRESCRIPTIONS: "medication"}
 def keyed(feed: Feed) -> str:
     """The query that reads a feed: its keys, values, notices, and the numbers of the checks the row fails."""
     typed = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())
-    texts = ", ".join(
-        f"{sql or 'NULL::VARCHAR'} AS {purpose}_text"
-        for purpose, sql in (
-            ("admission", feed.admission),
-            ("patient", feed.patient),
-            ("practitioner", feed.practitioner),
-        )
-    )
+    purposes = {"admission": feed.admission, "patient": feed.patient, "practitioner": feed.practitioner}
+    texts = ", ".join(f"{sql or 'NULL::VARCHAR'} AS {purpose}_text" for purpose, sql in purposes.items())
     keys = "".join(
-        f", {purpose}_pseudonym({purpose}_text) AS {purpose}_key"
-        for purpose, sql in (
-            ("admission", feed.admission),
-            ("patient", feed.patient),
-            ("practitioner", feed.practitioner),
-        )
-        if sql
+        f", {purpose}_pseudonym({purpose}_text) AS {purpose}_key" for purpose, sql in purposes.items() if sql
     )
     values = "".join(
         f", {_as_type(sql, LAKE_COLUMNS[kind].get(column) or PRIVATE_COLUMNS[kind][column])} AS {kind}_{column}"
