@@ -65,8 +65,21 @@ def run_round(
     return outcomes
 
 
-def show_delivery(report: DeliveryReport) -> None:
-    """The delivery's outcome as an artifact."""
+def show_deliveries(delivery_id: str, reports: list[DeliveryReport]) -> None:
+    """As artifacts: the outcome of ``delivery_id``, and of whatever else the flow run loaded one row each."""
+    for report in reports:
+        if report.delivery_id == delivery_id:
+            _show_delivery(report)
+    others = [
+        {"delivery": report.delivery_id, "status": report.status.value, "outcome": report.sentence()}
+        for report in reports
+        if report.delivery_id != delivery_id
+    ]
+    if others:
+        create_table_artifact(key="deliveries", table=others, description="What else waited and was taken with it.")
+
+
+def _show_delivery(report: DeliveryReport) -> None:
     rows = [
         ("Status", report.status.value),
         ("Rows read", f"{report.rows_read:,}"),

@@ -43,8 +43,17 @@ NOTE_ENDING = ".reason.txt"
 
 
 def new_delivery_id() -> str:
-    """An id that sorts by time, such as ``d20240507T101500-1f3a9c``."""
-    return f"d{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    """An id that sorts by time, also within a second, such as ``d20240507T101500-1f3a9c07``."""
+    now = dt.datetime.now(dt.UTC)
+    return f"d{now:%Y%m%dT%H%M%S}-{now.microsecond * 0x10000 // 1_000_000:04x}{secrets.token_hex(2)}"
+
+
+def arrived_at(path: Path) -> int:
+    """When ``path`` came to lie where it is or was last written, in nanoseconds; 0 when it is gone."""
+    try:
+        return path.lstat().st_ctime_ns
+    except OSError:
+        return 0
 
 
 def is_temporary(name: str) -> bool:

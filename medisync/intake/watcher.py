@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 
 from medisync.access import prefect_auth
-from medisync.intake import arrival
+from medisync.intake import arrival, turns
 from medisync.intake.inbox_notices import InboxNotices
 from medisync.intake.repeats import Repeats
-from medisync.ledger import Claims, ClaimState, open_ledger
+from medisync.ledger import Claim, Claims, ClaimState, open_ledger
 from medisync.settings import Settings, load_settings
 
 EVENT = "medisync.file.arrived"
@@ -61,7 +61,7 @@ class Watcher:
         self._completeness.forget_missing(paths)
         self._complained_of &= paths
         claimed = []
-        for source, path in present:
+        for source, path in sorted(present, key=lambda one: (arrival.arrived_at(one[1]), one[1].name)):
             try:
                 if not self._completeness.is_complete(path):
                     continue
@@ -78,26 +78,51 @@ class Watcher:
         return claimed
 
     def announce_open_claims(self) -> None:
-        """Tell the server of every claimed delivery it does not know of yet, or seems to have lost."""
+        """Tell the server of the oldest delivery of each source that waits and that nobody is taking.
+
+        Who takes it takes the source's others, too, so they are not announced while it has the turn or is expected.
+        """
         in_processing = arrival.claimed(self._settings)
-        for known in self._claims.open():
-            if known.delivery_id not in in_processing:
-                self._claims.finished(known.delivery_id)
+        known = {claim.delivery_id: claim for claim in self._claims.open()}
+        for gone in known.keys() - set(in_processing):
+            self._claims.finished(gone)
+        waiting: dict[str, list[Claim]] = {}
         for delivery_id in in_processing:
             found = arrival.claimed_file(self._settings, delivery_id)
             if found is None:
                 arrival.remove_abandoned(self._settings, delivery_id)
                 continue
-            claim = self._claims.get(delivery_id)
-            if claim is None:  # made by ``medisync ingest``, or by a watcher that died between rename and ledger
-                with arrival.sole_worker(self._settings, delivery_id) as is_nobody_at_it:
-                    if not is_nobody_at_it:
-                        continue
-                self._claims.add(delivery_id, found[0])
-            elif claim.state is not ClaimState.CLAIMED and not self._is_lost(delivery_id, claim.announced_at):
+            claim = known.get(delivery_id) or self._find_or_add(delivery_id, found[0])
+            if claim is not None:
+                waiting.setdefault(found[0], []).append(claim)
+        for source, claims in waiting.items():
+            if any(self._is_expected(claim) for claim in claims) or not turns.is_free(self._settings, source):
                 continue
-            if self._announce(delivery_id, found[0]):
-                self._claims.announced(delivery_id)
+            oldest = next((claim for claim in claims if self._is_nobody_at(claim.delivery_id)), None)
+            if oldest is not None and self._announce(oldest.delivery_id, source):
+                self._claims.announced(oldest.delivery_id)
+
+    def _find_or_add(self, delivery_id: str, source: str) -> Claim | None:
+        """The claim of a delivery that another process made, unless that process is still at it."""
+        claim = self._claims.get(delivery_id)
+        if claim is not None:  # it was put down as finished before it was
+            return claim
+        if not self._is_nobody_at(delivery_id):
+            return None
+        self._claims.add(delivery_id, source)  # by ``medisync ingest``, or a watcher that died before its ledger knew
+        return self._claims.get(delivery_id)
+
+    @staticmethod
+    def _is_expected(claim: Claim) -> bool:
+        """Whether a claim was announced so recently that somebody may still come for it."""
+        if claim.state is not ClaimState.ANNOUNCED or claim.announced_at is None:
+            return False
+        now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        return (now - claim.announced_at).total_seconds() < ANNOUNCE_AGAIN_SECONDS
+
+    def _is_nobody_at(self, delivery_id: str) -> bool:
+        with arrival.sole_worker(self._settings, delivery_id) as is_sole:
+            return is_sole
 
     def close(self) -> None:
         self._client.close()
@@ -109,13 +134,6 @@ class Watcher:
         if report is not None:
             self._claims.finished(delivery_id)
             log.info("Recorded delivery %s: %s", delivery_id, report.status.value)
-
-    def _is_lost(self, delivery_id: str, announced_at: dt.datetime | None) -> bool:
-        now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
-        if announced_at is not None and (now - announced_at).total_seconds() < ANNOUNCE_AGAIN_SECONDS:
-            return False
-        with arrival.sole_worker(self._settings, delivery_id) as is_nobody_at_it:
-            return is_nobody_at_it
 
     def _announce(self, delivery_id: str, source: str) -> bool:
         event = {

@@ -1,0 +1,98 @@
+"""Deliveries of one source take turns: one process at a time loads whatever waits, in the order it came.
+
+A later file corrects an earlier one, so their order matters within a source; sources do not wait for each other. Who
+has the turn takes all that waits, so that many files at once need one flow run and one round of analyses.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from medisync.intake import arrival
+from medisync.intake.delivery import DeliveryInHandsError, deliver
+from medisync.intake.report import DeliveryReport
+from medisync.lake import Lake
+from medisync.ledger import Claims
+from medisync.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LONGEST_SECONDS = 60.0
+"""After this time a turn ends with the delivery in hand, so that the analyses get to see what was loaded; the watcher
+then announces what is left."""
+
+
+@contextmanager
+def turn(settings: Settings, source: str) -> Iterator[None]:
+    """Wait for the source's turn and hold it; it ends with its holder."""
+    descriptor = _open(settings, source)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_free(settings: Settings, source: str) -> bool:
+    """Whether nobody has the source's turn."""
+    descriptor = _open(settings, source)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _open(settings: Settings, source: str) -> int:
+    settings.make_folders()
+    return os.open(settings.run_state / f"source-{source}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def take(lake: Lake, claims: Claims, delivery_id: str) -> Iterator[DeliveryReport]:
+    """Load ``delivery_id`` and whatever else of its source waits, oldest first; a report for each, as it is loaded.
+
+    Ends at the first delivery that cannot be loaded now (its error is raised): what came after it may correct it. Safe
+    to repeat after a crash at any point: of a delivery that is finished already the report is found again.
+    """
+    found = arrival.claimed_file(lake.settings, delivery_id)
+    report = None
+    if found is None:
+        report = deliver(lake, delivery_id)
+        yield report
+    source = found[0] if found else report.source if report else arrival.DEFAULT_SOURCE
+    with turn(lake.settings, source):
+        until = time.monotonic() + LONGEST_SECONDS
+        for one in _as_they_come(lake.settings, source):
+            claims.announced(one)  # should this process die of it, its next try is a while away
+            try:
+                done = deliver(lake, one)
+            except DeliveryInHandsError:  # by hand, with `medisync ingest`
+                log.info("Delivery %s is being loaded by another process", one)
+                continue
+            report = done if one == delivery_id else report
+            yield done
+            if time.monotonic() > until:
+                break
+    if report is None and arrival.claimed_file(lake.settings, delivery_id) is None:  # whoever had the turn took it
+        yield deliver(lake, delivery_id)
+
+
+def _as_they_come(settings: Settings, source: str) -> Iterator[str]:
+    """The source's deliveries, oldest first, also those that are claimed meanwhile."""
+    told: set[str] = set()
+    while new := [one for one in _waiting(settings, source) if one not in told]:
+        told.update(new)
+        yield from new
+
+
+def _waiting(settings: Settings, source: str) -> list[str]:
+    """The source's claimed deliveries, oldest first."""
+    claimed = ((one, arrival.claimed_file(settings, one)) for one in arrival.claimed(settings))
+    return [one for one, found in claimed if found is not None and found[0] == source]
