@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +32,8 @@ def open_ledger(settings: Settings) -> sa.Engine:
         os.close(os.open(settings.ledger, os.O_CREAT | os.O_RDWR, 0o600))
     engine = sa.create_engine(f"sqlite:///{settings.ledger}", connect_args={"timeout": 30})
     sa.event.listen(engine, "connect", _tune)
+    # Whoever lets go of an engine lets go of its connections: from Python 3.13 on SQLite complains of those left open.
+    weakref.finalize(engine, engine.pool.dispose)
     # One at a time: of two processes that make the tables at once, one would be told that they exist already.
     with write_lock(settings.ledger.with_suffix(".lock"), seconds=settings.lock_seconds):
         metadata.create_all(engine)
