@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 
 from medisync.intake.delimited import text
 from medisync.intake.feeds import Feed, Kind
+from medisync.intake.keying import ELSEWHERE
 from medisync.intake.reasons import POOLED_AGE_YEARS, RowFault
 from medisync.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
-
-
-ELSEWHERE = -1
-"""In the place of a check's number: the fault of the row is listed already."""
 
 
 def store(settings: Settings, source: str) -> Path:

@@ -21,6 +21,10 @@ LARGE_BYTES = 64 * 1024**2
 COMPRESSED_TO = 8
 """A compressed table is about so many times as large as its file."""
 
+BUFFER_BYTES = 4 * 1024**2
+"""DuckDB reads text in pieces, each by one thread, of 32 MB unless told otherwise: with smaller ones a file of a few
+megabytes is read by all of them, and a large one takes less memory. The longest line has half of it."""
+
 BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
 
 
@@ -63,8 +67,7 @@ class DelimitedReader:
 
     @property
     def is_large(self) -> bool:
-        factor = 1 if self.file.compression == "none" else COMPRESSED_TO
-        return self.file.path.stat().st_size * factor >= LARGE_BYTES
+        return is_large(self.file.path, self.file.compression)
 
     def text(self, *, with_rejects: bool = False) -> str:
         """The query behind the view.
@@ -82,7 +85,7 @@ class DelimitedReader:
             f"read_csv({text(without_patterns(file.path))}, auto_detect = false, header = false, "
             f"skip = {file.lines_before_rows}, delim = {text(file.delimiter)}, quote = '\"', escape = '\"', "
             f"columns = {{{types}}}, compression = {text(file.compression)}, strict_mode = true, "
-            f"ignore_errors = true{rejects})"
+            f"ignore_errors = true, buffer_size = {BUFFER_BYTES}{rejects})"
         )
         whole = "chr(31), ".join(f"c{index}, " for index in range(len(file.columns)))
         kept = ", ".join(
@@ -157,6 +160,11 @@ class DelimitedReader:
             f"AS starts_at, {ordered} AS shift FROM malformed WHERE part = {text(self.part)}) GROUP BY starts_at) "
             "AS gaps ON known.row_number >= gaps.starts_at"
         )
+
+
+def is_large(path: Path, compression: str) -> bool:
+    """Whether what is made of a text had better not lie in memory."""
+    return path.stat().st_size * (1 if compression == "none" else COMPRESSED_TO) >= LARGE_BYTES
 
 
 def prepare(cursor: duckdb.DuckDBPyConnection) -> None:

@@ -35,8 +35,9 @@ def merge(cursor: duckdb.DuckDBPyConnection, staged: Staged, mode: str) -> Event
     """
     found = EventChanges()
     has_admissions = Kind.ADMISSIONS in staged.columns
+    waiting = _waiting_kinds(cursor) if has_admissions else frozenset()
     for kind in EVENTS:
-        placed = _place_waiting(cursor, kind) if has_admissions else 0
+        placed = _place_waiting(cursor, kind) if kind in waiting else 0
         changed = bool(placed)
         if kind in staged.whole:
             changed |= _replace(cursor, kind, mode, placed)
@@ -67,10 +68,13 @@ def _waiting_rows(kind: Kind, condition: str = "true") -> str:
     )
 
 
+def _waiting_kinds(cursor: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    found = cursor.execute(f"SELECT DISTINCT kind FROM lake.clinical.waiting WHERE {MINE}").fetchall()
+    return frozenset(kind for (kind,) in found)
+
+
 def _place_waiting(cursor: duckdb.DuckDBPyConnection, kind: Kind) -> int:
     """Move into place what waited for an admission that came now; the number of rows."""
-    if not has(cursor, "lake.clinical.waiting", f"{MINE} AND kind = '{kind}'"):
-        return 0
     rows = rows_of(
         cursor.execute(
             f"INSERT INTO lake.clinical.{kind} (source, admission_key, patient_key, {_columns(kind)}, delivery_id) "

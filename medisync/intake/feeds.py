@@ -77,6 +77,7 @@ class Feed:
       Columns it leaves out stay as the lake has them; keys are not listed. Patients may have a ``birth_date``: it never
       reaches the lake; birth year and age at admission follow from it.
     - ``deleted``: true for a row that says its record no longer exists.
+    - ``passed_over``: true for a condition or prescription of no admission, as standards allow; it is only counted.
     - ``names``: the columns that hold people's names, for the check of file names.
 
     Of rows with one key the last wins, by ``row_number``. A feed that carries admissions together with conditions or
@@ -95,6 +96,7 @@ class Feed:
     patient: str | None = None
     practitioner: str | None = None
     deleted: str | None = None
+    passed_over: str | None = None
     names: tuple[str, ...] = ()
     reader: Reader | None = None
 

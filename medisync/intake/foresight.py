@@ -84,11 +84,6 @@ def _foresee(lake: Lake, cursor: duckdb.DuckDBPyConnection, work: Work, mode: De
 
 
 def _faults(cursor: duckdb.DuckDBPyConnection) -> tuple[tuple[str, str | None, str, int], ...]:
-    is_there = cursor.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'temp' AND table_name = 'faults'"
-    ).fetchone()
-    if not is_there or not is_there[0]:
-        return ()
     return tuple(
         cursor.execute(
             "SELECT part, column_name, reason, count(*) FROM temp.faults GROUP BY ALL ORDER BY 4 DESC, 1, 2, 3"

@@ -44,6 +44,10 @@ EVENTS = {Kind.CONDITIONS: "condition", Kind.PRESCRIPTIONS: "medication"}
 """Kinds of which an admission may have many, and the column none of their rows can do without."""
 
 
+ELSEWHERE, PASSED_OVER = -1, -2
+"""In the place of a check's number: the fault of the row is listed already; it has none, and is only counted."""
+
+
 def keyed(feed: Feed) -> str:
     """The query that reads a feed: its keys, values, notices, and the numbers of the checks the row fails."""
     typed = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())
@@ -93,11 +97,12 @@ def _faults_of(feed: Feed) -> str:
     else:
         whole = ", ".join(identifier(column) for column in feed.columns)
         odd = f"(contains(concat({whole}), chr(0)) OR strlen(concat({whole})) > {LONGEST_VALUE})"
+    passed = f"CASE WHEN {feed.passed_over} THEN [{PASSED_OVER}]::SMALLINT[] END, " if feed.passed_over else ""
     suspicions = " OR ".join((*(f"({one.condition})" for one in feed.checks), odd))
     listed = ", ".join(f"CASE WHEN {one.condition} THEN {number} END" for number, one in enumerate(checks[:net]))
     netted = " ".join(f"WHEN {one.condition} THEN [{number}]" for number, one in enumerate(checks[net:], start=net))
     return (
-        f"coalesce(CASE WHEN {suspicions} THEN nullif(list_filter([{listed}]::SMALLINT[], "
+        f"coalesce({passed}CASE WHEN {suspicions} THEN nullif(list_filter([{listed}]::SMALLINT[], "
         f"lambda one: one IS NOT NULL), []::SMALLINT[]) END, CASE {netted} END::SMALLINT[])"
     )
 

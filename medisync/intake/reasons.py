@@ -72,6 +72,7 @@ class Notice(StrEnum):
     TITLE_LINES = "TITLE_LINES"  # lines above the header: a title, a date
     LINE_ENDS_MIXED = "LINE_ENDS_MIXED"  # files with line ends of two kinds
     WAITING = "WAITING"  # conditions and prescriptions whose admission has not come yet
+    WITHOUT_ADMISSION = "WITHOUT_ADMISSION"  # conditions and prescriptions that name no admission
     UNKNOWN_ADMISSION = "UNKNOWN_ADMISSION"  # those that came with admissions, none of which is theirs
     BIRTH_AFTER_ADMISSION = "BIRTH_AFTER_ADMISSION"  # known admissions before the date of birth that came now
     DELIVERY_MISSED = "DELIVERY_MISSED"  # expected deliveries that did not come before this one

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medisync.intake.delimited import without_patterns
-from medisync.intake.layouts import Layout, Reading
+from medisync.intake.layouts import Layout, Reading, Role
 from medisync.intake.reading import identifier
 from medisync.settings import Settings
 
@@ -38,7 +38,7 @@ def keep(
             f"SELECT {columns}, {age} AS age FROM {table}" for age, table in enumerate(tables, start=1)
         )
         if path.exists():
-            rows += f" UNION ALL SELECT {columns}, 0 AS age FROM read_parquet('{_quoted(path)}')"
+            rows += f" UNION ALL SELECT {columns}, 0 AS age FROM {_kept_rows(cursor, role, path)}"
         draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
             cursor.execute(
@@ -62,9 +62,17 @@ def kept(
         if not role.names_only or any(reading.role is role for reading in readings) or not path.exists():
             continue
         table = f"kept_{number}"
-        cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS FROM read_parquet('{_quoted(path)}')")
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS FROM {_kept_rows(cursor, role, path)}")
         found.append(Reading(role, KEPT, table, frozenset(role.columns)))
     return found
+
+
+def _kept_rows(cursor: duckdb.DuckDBPyConnection, role: Role, path: Path) -> str:
+    """SQL: the names kept in ``path``; an earlier version may have kept fewer columns."""
+    rows = f"read_parquet('{_quoted(path)}')"
+    there = {name for name, *_ in cursor.execute(f"DESCRIBE FROM {rows}").fetchall()}
+    columns = [identifier(one) if one in there else f"NULL::VARCHAR AS {identifier(one)}" for one in role.columns]
+    return f"(SELECT {', '.join(columns)} FROM {rows})"
 
 
 KEPT = "(kept)"

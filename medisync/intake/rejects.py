@@ -48,13 +48,10 @@ def write_quarantine(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...],
 
 def keep_faults(transaction: duckdb.DuckDBPyConnection, delivery_id: str) -> None:
     """Row, column and reason of every fault into the lake, without a value; also of a delivery that is refused."""
-    is_there = transaction.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'temp' AND table_name = 'faults'"
-    ).fetchone()
-    if is_there and is_there[0]:
+    if transaction.execute("FROM temp.faults LIMIT 1").fetchone():
         transaction.execute(
             "INSERT INTO lake.clinical.quarantine (delivery_id, part, row_number, column_name, reason) "
-            "SELECT ?, part, row_number, column_name, reason FROM faults",
+            "SELECT ?, part, row_number, column_name, reason FROM temp.faults",
             [delivery_id],
         )
 

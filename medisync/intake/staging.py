@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING
 from medisync.intake import births, delimited, pseudonyms
 from medisync.intake.delimited import text, without_patterns
 from medisync.intake.feeds import Feed, Kind
-from medisync.intake.keying import EVENTS, LAKE_COLUMNS, PRIVATE_COLUMNS, checks_of, keyed, practitioners_of
-from medisync.intake.reasons import POOLED_AGE_YEARS
+from medisync.intake.keying import (
+    EVENTS,
+    LAKE_COLUMNS,
+    PASSED_OVER,
+    PRIVATE_COLUMNS,
+    checks_of,
+    keyed,
+    practitioners_of,
+)
+from medisync.intake.reasons import POOLED_AGE_YEARS, Notice
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -45,7 +53,7 @@ class Staged:
 
 @dataclass(frozen=True)
 class StagingCounts:
-    """``rows_read`` = loaded + duplicates + quarantined rows of the file."""
+    """``rows_read`` = loaded + duplicates + quarantined rows of the file + those of no admission."""
 
     rows_read: int
     quarantined: int
@@ -70,7 +78,14 @@ def open_desk(lake: Lake) -> duckdb.DuckDBPyConnection:
     cursor = lake.cursor()
     cursor.execute("USE memory")
     cursor.execute(f"SET memory_limit = '{lake.settings.memory_limit_mb * 2 // 3}MB'")
+    _make_faults(cursor)
     return cursor
+
+
+def _make_faults(cursor: duckdb.DuckDBPyConnection) -> None:
+    cursor.execute(
+        "CREATE OR REPLACE TEMP TABLE faults (part VARCHAR, row_number BIGINT, column_name VARCHAR, reason VARCHAR)"
+    )
 
 
 def check(
@@ -91,9 +106,7 @@ def check(
     """
     cursor.execute("SET VARIABLE received_at = ?::TIMESTAMP", [received_at])
     delimited.prepare(cursor)
-    cursor.execute(
-        "CREATE OR REPLACE TEMP TABLE faults (part VARCHAR, row_number BIGINT, column_name VARCHAR, reason VARCHAR)"
-    )
+    _make_faults(cursor)
     pseudonyms.install(cursor, key, source)
     try:
         for number, feed in enumerate(feeds):
@@ -143,7 +156,7 @@ def _list_faults(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed) -> 
     cursor.execute(
         f"INSERT INTO faults SELECT {text(feed.part)}, row_number, [{columns}][one + 1], [{reasons}][one + 1] "
         f"FROM (SELECT {_row(feed)} AS row_number, unnest(faults) AS one FROM keyed_{number} WHERE faults IS NOT NULL) "
-        f"WHERE one <> {births.ELSEWHERE}"
+        "WHERE one >= 0"
     )
     if feed.reader:
         feed.reader.number(cursor, "faults")
@@ -238,7 +251,8 @@ def _winners(number: int, feed: Feed) -> str:
 def _set_spared(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> None:
     rows = " UNION ".join(
         f"SELECT {'admission_key' if feed.admission else 'NULL::UUID AS admission_key'}, "
-        f"{'patient_key' if feed.patient else 'NULL::UUID AS patient_key'} FROM keyed_{number} WHERE faults IS NOT NULL"
+        f"{'patient_key' if feed.patient else 'NULL::UUID AS patient_key'} FROM keyed_{number} "
+        f"WHERE faults IS NOT NULL AND faults[1] <> {PASSED_OVER}"
         for number, feed in enumerate(feeds)
     )
     cursor.execute(
@@ -324,6 +338,10 @@ def count(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], checked: S
     notices: dict[str, int] = {}
     first, last = None, None
     for number, feed in enumerate(feeds):
+        if feed.passed_over and (
+            rows := _number(cursor, f"SELECT count(*) FROM keyed_{number} WHERE faults[1] = {PASSED_OVER}")
+        ):
+            notices[Notice.WITHOUT_ADMISSION.value] = notices.get(Notice.WITHOUT_ADMISSION.value, 0) + rows
         wanted = ["count(*)", *(f"count(*) FILTER (notice_{place})" for place in range(len(feed.notices)))]
         dated = "admitted_at" in feed.values.get(Kind.ADMISSIONS, {})
         wanted += ["min(admissions_admitted_at)::DATE", "max(admissions_admitted_at)::DATE"] if dated else []

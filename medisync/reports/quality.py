@@ -46,13 +46,18 @@ def quality_of(lake: Lake, delivery_id: str) -> dict[str, Any]:
         "WHERE delivery_id = ? ORDER BY measure, column_name, reason",
         [delivery_id],
     )
+    is_clean = rows[0]["status"] == "loaded" and not rows[0]["quarantined"]
+    faults = [] if is_clean else _faults_of(lake, delivery_id)
+    return {"delivery": rows[0], "measures": measures, "faults": faults}
+
+
+def _faults_of(lake: Lake, delivery_id: str) -> list[dict[str, Any]]:
     # concat, since grouping by a column that DuckLake keeps inlined and that is empty throughout fails in DuckDB 1.5.5.
-    faults = lake.query(
+    return lake.query(
         "SELECT concat('', part) AS part, column_name, reason, count(*) AS rows, min(row_number) AS first_row, "
         "count(resolved_by) AS taken_again FROM clinical.quarantine WHERE delivery_id = ? GROUP BY ALL ORDER BY ALL",
         [delivery_id],
     )
-    return {"delivery": rows[0], "measures": measures, "faults": faults}
 
 
 def write_quality_page(lake: Lake, delivery_id: str) -> Path:

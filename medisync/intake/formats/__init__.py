@@ -39,7 +39,7 @@ def tables_of(
     if documents:  # a folder may hold thousands of bundles, so they are read as one
         together = fhir.together(documents, room)
         try:
-            tables += fhir.tables_of(together, "none", cursor)
+            tables += fhir.tables_of(together, "none", cursor, room)
         except DeliveryRefusedError as error:
             unread.append((documents[0] if len(documents) == 1 else together, error))
     return tables, unread
@@ -53,6 +53,6 @@ def _tables_of(
     if compression == "none" and start.startswith((ZIP_MAGIC, workbook.OLE_MAGIC)):
         return workbook.tables_of(part, source, room)
     if fhir.is_json(start):
-        return fhir.tables_of(part, compression, cursor)
+        return fhir.tables_of(part, compression, cursor, room)
     foreign.refuse(start)
     return [text.table_of(part, start, compression, source, room)]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from medisync.intake import delimited
-from medisync.intake.delimited import without_patterns
+from medisync.intake.delimited import text, without_patterns
 from medisync.intake.formats import documents
 from medisync.intake.formats.tables import Room, Table
 from medisync.intake.parts import Part
@@ -27,7 +27,8 @@ LARGEST_LINE_BYTES = 64 * 1024**2
 LARGEST_RESOURCE_BYTES = 1024**2
 """Of a resource we keep; the specification's largest examples have a tenth."""
 
-_ID = r"[A-Za-z0-9\-.]{1,64}"
+_ID = r"[^/?#|\s]+"
+"""The specification allows fewer signs than servers use."""
 
 
 def _text(path: str) -> str:
@@ -55,23 +56,26 @@ def reference(field: str, target: str) -> str:
     )
 
 
-def _concept(field: str) -> str:
-    return f"coalesce({_text(f'{field}.text')}, {_text(f'{field}.coding[0].display')})"
+def _concept(field: str, resource: str = "resource") -> str:
+    """What a CodeableConcept is called: by the first of its codings that has a name, else by its text."""
+    displays = f"json_extract_string({resource}, '$.{field}.coding[*].display')"
+    named = f"list_filter({displays}, lambda one: one <> '')[1]"
+    return f"coalesce({named}, json_extract_string({resource}, '$.{field}.text'))"
 
 
 def _joined(path: str) -> str:
     return f"array_to_string(json_extract_string(resource, '$.{path}'), ' ')"
 
 
-def _contained_medication() -> str:
-    contained = (
-        "list_filter(json_extract(resource, '$.contained[*]'), "
-        f"lambda one: '#' || json_extract_string(one, '$.id') = {_text('medicationReference.reference')})[1]"
-    )
-    return (
-        f"coalesce(json_extract_string(({contained}), '$.code.text'), "
-        f"json_extract_string(({contained}), '$.code.coding[0].display'))"
-    )
+_CONTAINED_MEDICATION = (
+    "(list_filter(json_extract(resource, '$.contained[*]'), "
+    f"lambda one: '#' || json_extract_string(one, '$.id') = {_text('medicationReference.reference')})[1])"
+)
+
+
+def _medication_coding(element: str) -> str:
+    contained = f"json_extract_string({_CONTAINED_MEDICATION}, '$.code.coding[0].{element}')"
+    return f"coalesce({_text(f'medicationCodeableConcept.coding[0].{element}')}, {contained})"
 
 
 _DELETED = {"deleted": _text("_deleted")}
@@ -112,9 +116,9 @@ RESOURCES: dict[str, dict[str, str]] = {
         "id": _text("id"),
         "status": _text("status"),
         "medication": f"coalesce({_concept('medicationCodeableConcept')}, {_text('medicationReference.display')}, "
-        f"{_contained_medication()})",
-        "medication.code": _text("medicationCodeableConcept.coding[0].code"),
-        "medication.system": _text("medicationCodeableConcept.coding[0].system"),
+        f"{_concept('code', _CONTAINED_MEDICATION)})",
+        "medication.code": _medication_coding("code"),
+        "medication.system": _medication_coding("system"),
         "medicationReference": reference("medicationReference", "Medication"),
         "subject": reference("subject", "Patient"),
         "encounter": reference("encounter", "Encounter"),
@@ -122,7 +126,12 @@ RESOURCES: dict[str, dict[str, str]] = {
         **_DELETED,
     },
     "Organization": {"id": _text("id"), "name": _text("name")},
-    "Medication": {"id": _text("id"), "code.text": _concept("code")},
+    "Medication": {
+        "id": _text("id"),
+        "code.text": _concept("code"),
+        "code": _text("code.coding[0].code"),
+        "code.system": _text("code.coding[0].system"),
+    },
 }
 """Type -> column -> SQL over the JSON value ``resource``. Columns are called by the element they come from."""
 
@@ -144,7 +153,7 @@ def together(parts: Sequence[Part], room: Room) -> Part:
     return Part(path.name, f"{len(parts)} documents" if len(parts) > 1 else parts[0].label, path)
 
 
-def tables_of(part: Part, compression: str, cursor: duckdb.DuckDBPyConnection) -> list[Table]:
+def tables_of(part: Part, compression: str, cursor: duckdb.DuckDBPyConnection, room: Room) -> list[Table]:
     """One table for each type of resource we keep in a file of one JSON record a line; raises DeliveryRefusedError.
 
     Lines that are no resource go to ``malformed``. Resources of other types are counted in the notices.
@@ -158,6 +167,7 @@ def tables_of(part: Part, compression: str, cursor: duckdb.DuckDBPyConnection) -
     numbers = _count(cursor, source, part)
     known = [name for name in RESOURCES if name in numbers]
     if not known:
+        cursor.execute("DELETE FROM malformed WHERE part = ?", [part.label])
         raise refused(
             FileFault.UNKNOWN_LAYOUT,
             "Its JSON holds no FHIR resource that is loaded.",
@@ -165,7 +175,8 @@ def tables_of(part: Part, compression: str, cursor: duckdb.DuckDBPyConnection) -
         )
     others = sum(number for name, number in numbers.items() if name not in RESOURCES)
     notices = {Notice.SKIPPED_RESOURCES.value: others} if others else {}
-    return [_table(part, name, source, notices if name == known[0] else {}) for name in known]
+    shelf = room if delimited.is_large(part.path, compression) else None
+    return [_table(part, name, source, notices if name == known[0] else {}, shelf) for name in known]
 
 
 def _is_ndjson(start: bytes) -> bool:
@@ -211,18 +222,25 @@ def _count(cursor: duckdb.DuckDBPyConnection, source: str, part: Part) -> dict[s
     return dict(found)
 
 
-def _table(part: Part, resource: str, source: str, notices: dict[str, int]) -> Table:
+def _table(part: Part, resource: str, source: str, notices: dict[str, int], shelf: Room | None) -> Table:
+    """Of a large part the text goes into a file of ``shelf``, so that memory does not grow with it."""
     columns = RESOURCES[resource]
 
     def read(cursor: duckdb.DuckDBPyConnection, positions: Mapping[str, int], table: str) -> None:
         expressions = list(columns.values())
         kept = "".join(f", {expressions[index]} AS {identifier(name)}" for name, index in positions.items())
         trimmed = "".join(f", nullif(trim({identifier(name)}), '') AS {identifier(name)}" for name in positions)
-        cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT row_number, row_hash{trimmed} FROM ("
+        select = (
+            f"SELECT row_number, row_hash{trimmed} FROM ("
             f"SELECT row_number, hash(resource::VARCHAR) AS row_hash{kept} FROM {source} "
             f"WHERE strlen(resource::VARCHAR) <= {LARGEST_RESOURCE_BYTES} "
             f"AND json_extract_string(resource, '$.resourceType') = '{resource}')"
         )
+        if shelf is None:
+            cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {select}")
+            return
+        file = shelf.file(".parquet")
+        cursor.execute(f"COPY ({select}) TO {text(str(file))} (FORMAT parquet)")
+        cursor.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS FROM read_parquet({text(without_patterns(file))})")
 
     return Table(part, "fhir", tuple(columns), (), read, resource=resource, notices=notices)

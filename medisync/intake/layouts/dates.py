@@ -24,6 +24,9 @@ PLAIN = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}:\d{2})?")
 ISO_LIKE = re.compile(r"\d{4}([-/.]?\d{1,2}([-/.]?\d{1,2}([ T]|$)|$)|$)")
 NUMERIC = r"^\d{1,2}[-/. ]\d{1,2}[-/. ](\d{4}|\d{2})(\D|$)"
 OFFSET = r"\d\s*(Z|z|[+-]\d{2}(:?\d{2})?)$"
+SERIAL = r"^[1-9]\d{4}(\.\d+)?$"
+"""A spreadsheet's day as a number: since the end of 1899, the time as its fraction."""
+
 CLOCKS = ("", "-%H:%M", "-%H:%M:%S", "-%I:%M-%p", "-%I:%M:%S-%p")
 DAYS = {
     # Two digits of a year before four: '%Y' would take 22 for the year 22.
@@ -46,11 +49,16 @@ class Dates:
     formats: tuple[str, ...] = ()
     is_plain: bool = True
     zone: str | None = None
+    is_serial: bool = False
 
     def sql(self, text: str) -> str:
         """The expression ``text`` as TIMESTAMP; NULL where it is no date."""
         if self.formats:
             return f"coalesce(try_strptime({text}, {_list(self.formats)}), {_iso(text, self.zone)})"
+        if self.is_serial:
+            seconds = f"to_seconds(round(try_cast({text} AS DOUBLE) * 86400)::BIGINT)"
+            serial = f"CASE WHEN regexp_matches({text}, '{SERIAL}') THEN TIMESTAMP '1899-12-30' + {seconds} END"
+            return f"coalesce({serial}, {_iso(text, self.zone)})"
         if self.is_plain:
             return f"try_strptime({text}, {_list(ISO)})"
         if self.order is DateOrder.YEAR:
@@ -94,9 +102,12 @@ def dates_of(
     """
     if source.date_formats:
         return {name: Dates(formats=source.date_formats, is_plain=False, zone=source.time_zone) for name in columns}
+    serial = {name for name in odd if _are_serial(cursor, table, name)}
+    dates = {name: Dates(is_plain=False, zone=source.time_zone, is_serial=True) for name in serial}
+    odd = [name for name in odd if name not in serial]
     evidence = {name: _evidence(cursor, table, name) for name in odd}
     if source.date_order is not None:
-        return {name: Dates(source.date_order, is_plain=False, zone=source.time_zone) for name in odd}
+        return dates | {name: Dates(source.date_order, is_plain=False, zone=source.time_zone) for name in odd}
     for name, (_, day_first, month_first) in evidence.items():
         if day_first and month_first:
             raise refused(
@@ -107,7 +118,6 @@ def dates_of(
             )
     telling = [(day_first, month_first) for _, day_first, month_first in evidence.values() if day_first or month_first]
     told = {DateOrder.DAY if day_first else DateOrder.MONTH for day_first, month_first in telling}
-    dates = {}
     for name, (numeric, day_first, month_first) in evidence.items():
         order = DateOrder.YEAR
         if numeric:
@@ -128,8 +138,17 @@ def is_plain(sample: Sequence[str]) -> bool:
     """Whether these values are plain ISO dates, or so few are not that these are faults rather than a way to write."""
     texts = [text for text in sample if text]
     odd = [text for text in texts if not PLAIN.fullmatch(text)]
-    others = sum(bool(re.match(NUMERIC, text) or NAMED.match(text)) for text in odd)
+    others = sum(bool(re.match(NUMERIC, text) or NAMED.match(text) or re.match(SERIAL, text)) for text in odd)
     return 2 * others < max(len(texts), 1) and not any(ISO_LIKE.match(text) for text in odd)
+
+
+def _are_serial(cursor: duckdb.DuckDBPyConnection, table: str, column: str) -> bool:
+    """Whether most values of ``column`` are a spreadsheet's numbers of days; a few among others are faults."""
+    text = identifier(column)
+    row = cursor.execute(
+        f"SELECT 2 * count(*) FILTER (regexp_matches({text}, '{SERIAL}')) > count({text}) FROM {table}"
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def _evidence(cursor: duckdb.DuckDBPyConnection, table: str, column: str) -> tuple[int, int, int]:

@@ -83,7 +83,7 @@ def _encounters(
     joined.add(lookup(readings, "Organization", "id", "name"), "serviceProvider", c0="organization")
     joined.add(lookup(readings, "Patient", "id", "birthDate"), "subject", c0="birth")
     table = f"{reading.table}_joined"
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {joined.sql}")
+    cursor.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {joined.sql}")
     deleted = _deleted("status", "entered-in-error", "cancelled")
     site = 'coalesce("serviceProvider.display", "organization")'
     admission = {
@@ -123,7 +123,7 @@ def _encounters(
 
 def _conditions(reading: Reading, source: Source) -> Feed:
     deleted = _deleted("verificationStatus", "entered-in-error", "refuted")
-    checks = (*values.needed("subject", "encounter", "code.text"), *values.admitted("recordedDate", "v_recorded_at"))
+    checks = (*values.needed("subject", "code.text"), *values.admitted("recordedDate", "v_recorded_at"))
     checks = tuple(
         one if one.column != "code.text" else Check(one.column, one.fault, '"code.text" IS NULL AND "code" IS NULL')
         for one in checks
@@ -146,19 +146,21 @@ def _conditions(reading: Reading, source: Source) -> Feed:
         admission='"encounter"',
         patient=values.scoped('"subject"', source.patient_system, source.name),
         deleted=deleted,
+        passed_over=f'"encounter" IS NULL AND NOT {deleted}',
     )
 
 
 def _requests(cursor: duckdb.DuckDBPyConnection, reading: Reading, readings: Sequence[Reading], source: Source) -> Feed:
     joined = Joined(reading)
-    joined.add(lookup(readings, "Medication", "id", "code.text"), "medicationReference", c0="name")
+    medications = lookup(readings, "Medication", "id", "code.text", "code", "code.system")
+    joined.add(medications, "medicationReference", c0="name", c1="named code", c2="named system")
     table = f"{reading.table}_joined"
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {joined.sql}")
+    cursor.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {joined.sql}")
     deleted = _deleted("status", "entered-in-error", "cancelled")
     name = 'coalesce("medication", "name")'
-    code = 'coalesce("medication.code", "medicationReference")'
+    code = 'coalesce("medication.code", "named code", "medicationReference")'
     checks = (
-        *values.needed("subject", "encounter"),
+        *values.needed("subject"),
         Check("medication", RowFault.MISSING_VALUE, f"{name} IS NULL AND {code} IS NULL"),
         *values.admitted("authoredOn", "v_prescribed_at"),
     )
@@ -172,14 +174,15 @@ def _requests(cursor: duckdb.DuckDBPyConnection, reading: Reading, readings: Seq
         values={
             Kind.PRESCRIPTIONS: {
                 "medication": f"coalesce({name}, {code})",
-                "code": '"medication.code"',
-                "code_system": '"medication.system"',
+                "code": 'coalesce("medication.code", "named code")',
+                "code_system": 'coalesce("medication.system", "named system")',
                 "prescribed_at": "v_prescribed_at",
             }
         },
         admission='"encounter"',
         patient=values.scoped('"subject"', source.patient_system, source.name),
         deleted=deleted,
+        passed_over=f'"encounter" IS NULL AND NOT {deleted}',
     )
 
 

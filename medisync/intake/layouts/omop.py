@@ -107,7 +107,7 @@ def _visits(cursor: duckdb.DuckDBPyConnection, reading: Reading, readings: Seque
     births = _births(readings)
     joined.add(births, "person_id", c0="birth")
     table = f"{reading.table}_joined"
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {joined.sql}")
+    cursor.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {joined.sql}")
     visit_types = f'coalesce("visit", {values.coded(identifier("visit_concept_id"), VISITS)})'
     admission = {
         "site": 'coalesce("care_site", "care_site_id")',
@@ -155,7 +155,7 @@ def _events(
     concepts = lookup(readings, "concept", "concept_id", "concept_name", "concept_code", "vocabulary_id")
     joined.add(concepts, concept, c0="name", c1="code", c2="vocabulary")
     table = f"{reading.table}_joined"
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {joined.sql}")
+    cursor.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {joined.sql}")
     # Concept 0 means that nobody found one.
     is_known = f"\"name\" IS NOT NULL AND {identifier(concept)} <> '0'"
     code = f"coalesce({identifier(source_value)}, {identifier(concept)})"
@@ -168,7 +168,7 @@ def _events(
             f"{values.moment(f'{start}_date', reading.dates)})",
         },
         checks=(
-            *values.needed("person_id", "visit_occurrence_id", concept),
+            *values.needed("person_id", concept),
             *values.admitted(f"{start}_date", "v_start"),
         ),
         notices={Notice.CODE_WITHOUT_NAME.value: f"NOT coalesce({is_known}, false)"},
@@ -182,6 +182,7 @@ def _events(
         },
         admission='"visit_occurrence_id"',
         patient=values.scoped('"person_id"', source.patient_system, source.name),
+        passed_over='"visit_occurrence_id" IS NULL',
     )
 
 

@@ -68,8 +68,8 @@ ROLES = (
     ),
     Role(
         "organizations",
-        required=("Id", "NAME", "REVENUE", "UTILIZATION"),
-        foreign=frozenset({"AMOUNT_COVERED"}),
+        required=("Id", "NAME", "UTILIZATION"),
+        foreign=frozenset({"AMOUNT_COVERED", "ORGANIZATION", "SPECIALITY"}),
         names_only=True,
     ),
     Role("payers", required=("Id", "NAME", "AMOUNT_COVERED"), names_only=True),
@@ -98,7 +98,7 @@ def _encounters(
     births = named(readings, "patients")
     joined.add(lookup(readings, "patients", "Id", "BIRTHDATE"), "PATIENT", c0="birth")
     table = f"{reading.table}_joined"
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {joined.sql}")
+    cursor.execute(f"CREATE OR REPLACE TEMP VIEW {table} AS {joined.sql}")
     admission = {
         "site": 'coalesce("organization name", "ORGANIZATION")',
         "admission_type": '"ENCOUNTERCLASS"',

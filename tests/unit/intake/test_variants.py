@@ -5,76 +5,23 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import openpyxl
 import pytest
 
 from medisync.errors import DeliveryRefusedError
-from medisync.intake import parts, staging
-from medisync.intake.contents import contents_of
-from medisync.intake.formats import Room
-from medisync.intake.sources import Source
-from medisync.lake.extensions import open_duckdb
-from medisync.settings import Settings
 from tests.support import datasets
 from tests.support.admissions_csv import COLUMNS, admissions, text_of
+from tests.unit.intake.conftest import Read
 
-NOW = dt.datetime.fromisoformat("2026-06-01T00:00")
 ROWS = 24
 FIRST_DAYS = sorted(row["Date of Admission"] for row in admissions(ROWS))
 BILLS = [1000.25 + number for number in range(ROWS)]
 CREDITS = [*(-n - 0.5 for n in range(ROWS - 1, 0, -1)), 0.5]
 Row = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Read:
-    """What staging made of a file: the good rows' values by column of the lake, faults and notices."""
-
-    values: dict[str, list[Any]]
-    faults: dict[str, int]
-    notices: dict[str, int]
-
-    @property
-    def days(self) -> list[str]:
-        return sorted(f"{value:%Y-%m-%d}" for value in self.values["admissions_admitted_at"])
-
-    @property
-    def bills(self) -> list[float]:
-        return sorted(float(value) for value in self.values["admissions_billing_amount"] if value is not None)
-
-
-@pytest.fixture(scope="module")
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with open_duckdb("icu", memory_limit_mb=500, threads=1) as opened:
-        yield opened
-
-
-@pytest.fixture
-def read(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> Callable[..., Read]:
-    """Open, recognise, read and check a file or folder, as a delivery does."""
-
-    def look(content: str | bytes | Path, *, ending: str = "csv", part: int = 0, **said: Any) -> Read:
-        path = content
-        if not isinstance(path, Path):
-            path = tmp_path / f"file.{ending}"
-            path.write_bytes(content if isinstance(content, bytes) else str(content).encode())
-        settings = Settings(data=tmp_path / "data", reports=tmp_path / "reports")
-        with connection.cursor() as cursor:
-            pieces = parts.parts_of(path, tmp_path / "unpacked")
-            contents = contents_of(cursor, pieces, Source(name="s", **said), Room(tmp_path / "room"), settings)
-            checked = staging.check(cursor, contents.feeds, NOW, source="s", key=b"k" * 32)
-            result = cursor.execute(f"SELECT * EXCLUDE (faults) FROM keyed_{part} WHERE faults IS NULL")
-            names = [column[0] for column in result.description or []]
-            columns = list(zip(*result.fetchall(), strict=True)) or [()] * len(names)
-        return Read(dict(zip(names, map(list, columns), strict=True)), checked.faults, contents.notices())
-
-    return look
 
 
 def rows(**changes: Callable[[Row, int], str]) -> list[Row]:
