@@ -92,7 +92,15 @@ class LakeVersionError(UserError):
     http_status = 503
 
 
-class LakeBusyError(MediSyncError):
+class LockBusyError(MediSyncError):
+    """A lock was not free in time."""
+
+    code = "lock-busy"
+    exit_code = 90
+    http_status = 503
+
+
+class LakeBusyError(LockBusyError):
     """The write lock was not free in time."""
 
     code = "lake-busy"
@@ -131,3 +139,19 @@ class AlreadyRunningError(UserError):
 
     code = "already-running"
     exit_code = 14
+
+
+class DatabaseAwayError(MediSyncError):
+    """The server profile's database cannot be reached, or a connection to it broke."""
+
+    code = "database-away"
+    exit_code = 91
+    http_status = 503
+
+
+class WrongProfileError(UserError):
+    """The workspace's data lie in the other kind of database than the settings say."""
+
+    code = "wrong-profile"
+    exit_code = 92
+    http_status = 409

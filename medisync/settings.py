@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from medisync.errors import SettingsError
@@ -31,6 +31,17 @@ class Settings(BaseSettings):
     data: Path = Field(project_root() / "data", description="Folder of inbox, lake, ledger and archive.")
     reports: Path = Field(project_root() / "reports", description="Folder of executed notebooks and HTML reports.")
     notebooks: Path = Field(project_root() / "notebooks", description="Folder of analysis and dashboard notebooks.")
+
+    profile: Literal["local", "server"] = Field(
+        "local", description="local: SQLite files on one machine; server: a Postgres database for several."
+    )
+    database_url: str = Field(
+        "", description="The server profile's database: postgresql://user@host:5432/name, without a password."
+    )
+    database_passfile: Path | None = Field(
+        None, description="Its password file, as libpq reads it; none: that of PGPASSFILE or ~/.pgpass."
+    )
+    lake_files: str = Field("", description="Folder of the lake's Parquet files; lake/files in the data when empty.")
 
     prefect_port: int = Field(4200, ge=1, le=65535, description="Port of the Prefect server and its UI.")
     pages_port: int = Field(8866, ge=1, le=65535, description="Port of the live pages (Voila).")
@@ -121,6 +132,25 @@ class Settings(BaseSettings):
     )
     oidc_user_claim: str = Field("sub", description="Claim that names the user.")
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        from medisync.backend.database import parse
+
+        if value:
+            parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _has_what_its_profile_needs(self) -> Self:
+        if self.is_server and not self.database_url:
+            raise ValueError("the server profile needs MEDISYNC_DATABASE_URL")
+        return self
+
+    @property
+    def is_server(self) -> bool:
+        return self.profile == "server"
+
     @property
     def inbox(self) -> Path:
         return self.data / "inbox"
@@ -158,7 +188,18 @@ class Settings(BaseSettings):
         return self.data / "lake"
 
     @property
+    def lake_folder(self) -> Path:
+        """The lake's Parquet files."""
+        return Path(self.lake_files).expanduser().absolute() if self.lake_files else self.lake / "files"
+
+    @property
+    def catalog_file(self) -> Path:
+        """The lake's catalog on one machine."""
+        return self.lake / "catalog.sqlite"
+
+    @property
     def ledger(self) -> Path:
+        """The ledger on one machine."""
         return self.data / "ledger.sqlite"
 
     @property
@@ -217,10 +258,8 @@ def load_settings() -> Settings:
     try:
         settings = Settings()  # type: ignore[call-arg,unused-ignore]
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']}"
-            for one in error.errors(include_url=False, include_input=False)
-        )
+        told = error.errors(include_url=False, include_input=False, include_context=False)
+        wrong = "; ".join(": ".join([*(PREFIX + str(name).upper() for name in one["loc"]), one["msg"]]) for one in told)
         raise SettingsError(f"Wrong settings: {wrong}.", hint="docs/settings.md lists types and defaults.") from None
     absolute = {name: getattr(settings, name).expanduser().absolute() for name in ("data", "reports", "notebooks")}
     return settings.model_copy(update=absolute)

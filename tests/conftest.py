@@ -11,6 +11,7 @@ from medisync import intake
 from medisync.intake import DeliveryReport
 from medisync.lake import Lake
 from medisync.settings import Settings, load_settings
+from tests.support.postgres import PostgresServer, postgres_server
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +37,27 @@ def make_workspace(folder: Path, environment: pytest.MonkeyPatch, **settings: ob
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An empty workspace."""
     return make_workspace(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A Postgres server for all tests of this process; take a database of your own."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer) -> Settings:
+    """An empty workspace on an empty database."""
+    database = postgres.new_database()
+    return make_workspace(tmp_path, monkeypatch, profile="server", database_url=postgres.url(database))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either_workspace(request: pytest.FixtureRequest) -> Settings:
+    """An empty workspace of each kind."""
+    settings: Settings = request.getfixturevalue("workspace" if request.param == "sqlite" else "server_workspace")
+    return settings
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from medisync.access.records import Clock, private_key, utc_now, write_private
-from medisync.lake.lock import write_lock
+from medisync.backend.choice import backend_of
+from medisync.backend.locks import Lock
 from medisync.settings import Settings
 
 FILE = "tokens.json"
@@ -93,7 +94,7 @@ class SigningKeys:
         """Make a new key and sign with it; its id. The old ones verify what they signed until that expired, or, with
         ``at_once`` (a key may have been seen), nothing any more."""
         self._look()
-        with write_lock(self._settings.keys / "tokens.lock", seconds=self._settings.lock_seconds):
+        with backend_of(self._settings).lock(Lock.TOKENS, seconds=self._settings.lock_seconds):
             now = self._clock()
             held = [SigningKey(**one) for one in json.loads(self._path.read_bytes())]
             stamp = now.isoformat()

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from medisync.fastlane.fork_server import ForkServer, start_with
 from medisync.fastlane.guard import Request
-from medisync.settings import Settings
+from medisync.settings import Settings, load_settings
 
 HEAVY = (
     "prefect",
@@ -74,6 +74,14 @@ def modules() -> list[str]:
     return [*HEAVY, *ours]
 
 
+def warm_up() -> None:
+    """Open the DuckDB that every flow run needs."""
+    from medisync.backend.choice import backend_of
+    from medisync.lake.extensions import prepare_duckdb
+
+    prepare_duckdb(*backend_of(load_settings()).extensions)
+
+
 def become_flow_run(_: Request) -> None:
     """Execute the flow run that ``PREFECT__FLOW_RUN_ID`` names."""
     import prefect.context
@@ -91,11 +99,10 @@ def become_flow_run(_: Request) -> None:
 
 def main() -> NoReturn:
     """Serve at the path given."""
-    from medisync.lake.extensions import prepare_duckdb
     from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 
     start_with(FIXED_ENVIRONMENT)
-    ForkServer(Path(sys.argv[1]), modules(), become_flow_run, prepare_duckdb).serve()
+    ForkServer(Path(sys.argv[1]), modules(), become_flow_run, warm_up).serve()
 
 
 if __name__ == "__main__":

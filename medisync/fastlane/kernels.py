@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from medisync.fastlane.fork_server import ForkServer, start_with
 from medisync.fastlane.guard import Request
-from medisync.settings import Settings
+from medisync.settings import Settings, load_settings
 
 HEAVY = (
     "ipykernel.kernelapp",
@@ -74,10 +74,11 @@ def warm_up() -> None:
     """Do what nearly every analysis begins with: open a DuckDB, draw, fill the template that shows a result."""
     from medisync.analyses import figures
     from medisync.analyses.contract import Finding, Result, Table
+    from medisync.backend.choice import backend_of
     from medisync.lake.extensions import prepare_duckdb
     from medisync.reports.page import fragment
 
-    prepare_duckdb()
+    prepare_duckdb(*backend_of(load_settings()).extensions)
     drawing, axes = figures.canvas()
     axes.plot([0, 1], [0, 1], label="line")
     axes.legend()

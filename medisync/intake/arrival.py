@@ -16,9 +16,11 @@ import shutil
 import stat
 import time
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from medisync.backend.choice import backend_of
+from medisync.errors import LockBusyError
 from medisync.intake.inbox_notices import InboxNotices, Notice
 from medisync.intake.reading import refused
 from medisync.intake.reasons import FileFault
@@ -270,26 +272,17 @@ def sole_worker(settings: Settings, delivery_id: str, *, patience_seconds: float
 
     Who only asks holds the mark for a moment, so who means to work waits ``patience_seconds`` for it.
     """
-    folder = settings.processing / delivery_id
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield True  # it is finished already; whoever comes finds its record
-        return
-    try:
-        deadline = time.monotonic() + patience_seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    yield False
-                    return
-                time.sleep(0.01)
+    with ExitStack() as held:
+        try:
+            held.enter_context(
+                backend_of(settings).lock(f"{settings.processing.name}/{delivery_id}", seconds=patience_seconds)
+            )
+        except FileNotFoundError:
+            pass  # it is finished already; whoever comes finds its record
+        except LockBusyError:
+            yield False
+            return
         yield True
-    finally:
-        os.close(descriptor)
 
 
 def put_away(settings: Settings, delivery_id: str, *, refused_because: str | None = None) -> None:

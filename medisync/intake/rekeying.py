@@ -16,7 +16,6 @@ key too many in the file, and the next start finishes the rotation.
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import hashlib
 import hmac
 import os
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
+from medisync.backend.locks import Lock
 from medisync.errors import MediSyncError, UserError
 from medisync.intake import generations, pseudonyms
 from medisync.intake.generations import KEY_BYTES
@@ -251,12 +251,8 @@ def _sync(path: Path) -> None:
 def _alone(lake: Lake) -> Iterator[None]:
     """One rotation at a time; the lock goes with its holder."""
     lake.settings.make_folders()
-    descriptor = os.open(lake.settings.keys / "rotation.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with lake.backend.lock(Lock.ROTATION, seconds=None):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _quoted(path: Path) -> str:

@@ -7,18 +7,18 @@ file is touched, and nothing is deleted as absent. A refused delivery is deliver
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
-from medisync.errors import DeliveryRefusedError, NoDataError
+from medisync.backend.locks import Lock
+from medisync.errors import DeliveryRefusedError, LockBusyError, NoDataError
 from medisync.intake import arrival, births, parts, rejects, rekeying, staging
 from medisync.intake.contents import contents_of
 from medisync.intake.corrections import NotRequeuedError, applied, read_corrections
@@ -354,14 +354,12 @@ def _under_its_name(path: Path, original: dict[str, Any], folder: Path) -> Path:
 @contextmanager
 def _alone(lake: Lake, delivery_id: str) -> Iterator[None]:
     """One process at a time takes rows again; the lock goes with its holder."""
-    descriptor = os.open(lake.settings.quarantine / ".requeue.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as held:
+        try:
+            held.enter_context(lake.backend.lock(Lock.REQUEUE, seconds=0))
+        except LockBusyError:
+            raise NotRequeuedError(f"Rows are being taken again just now; try {delivery_id} later.") from None
         yield
-    except BlockingIOError:
-        raise NotRequeuedError(f"Rows are being taken again just now; try {delivery_id} later.") from None
-    finally:
-        os.close(descriptor)
 
 
 def _number(cursor: duckdb.DuckDBPyConnection, sql: str) -> int:

@@ -6,13 +6,13 @@ has the turn takes all that waits, so that many files at once need one flow run 
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from medisync.backend.choice import backend_of
+from medisync.errors import LockBusyError
 from medisync.intake import arrival
 from medisync.intake.delivery import DeliveryInHandsError, deliver
 from medisync.intake.report import DeliveryReport
@@ -30,29 +30,23 @@ then announces what is left."""
 @contextmanager
 def turn(settings: Settings, source: str) -> Iterator[None]:
     """Wait for the source's turn and hold it; it ends with its holder."""
-    descriptor = _open(settings, source)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    settings.make_folders()
+    with backend_of(settings).lock(_name(source), seconds=None):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def is_free(settings: Settings, source: str) -> bool:
     """Whether nobody has the source's turn."""
-    descriptor = _open(settings, source)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _open(settings: Settings, source: str) -> int:
     settings.make_folders()
-    return os.open(settings.run_state / f"source-{source}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with backend_of(settings).lock(_name(source), seconds=0):
+            return True
+    except LockBusyError:
+        return False
+
+
+def _name(source: str) -> str:
+    return f"run/source-{source}.lock"
 
 
 def take(lake: Lake, claims: Claims, delivery_id: str) -> Iterator[DeliveryReport]:

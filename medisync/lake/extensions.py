@@ -36,20 +36,18 @@ def extension_path(name: str) -> Path:
     return path
 
 
-_prepared: list[tuple[int, duckdb.DuckDBPyConnection]] = []
-"""A DuckDB opened ahead, and the process that did it."""
-
-PREPARED = ("ducklake", "sqlite_scanner", "icu")
+_prepared: list[tuple[int, tuple[str, ...], duckdb.DuckDBPyConnection]] = []
+"""A DuckDB opened ahead, its extensions, and the process that did it."""
 
 
-def prepare_duckdb() -> None:
-    """Open a DuckDB for the processes forked from this one: each has its own copy, and takes it at its first
-    :func:`open_duckdb`.
+def prepare_duckdb(*extensions: str) -> None:
+    """Open a DuckDB with ``extensions`` for the processes forked from this one: each has its own copy, and takes it at
+    its first :func:`open_duckdb`.
 
     Loading the extensions means to read and check seventy megabytes, a quarter of a second. A DuckDB of one thread is
     memory and nothing else, so a fork of it is as good as a new one; this process itself never uses it.
     """
-    _prepared[:] = [(os.getpid(), _opened(PREPARED, {"threads": "1"}))]
+    _prepared[:] = [(os.getpid(), extensions, _opened(extensions, {"threads": "1"}))]
 
 
 def open_duckdb(
@@ -79,11 +77,11 @@ def _opened(extensions: Iterable[str], config: Mapping[str, str]) -> duckdb.Duck
 
 def _take_prepared(extensions: Sequence[str], config: Mapping[str, str]) -> duckdb.DuckDBPyConnection | None:
     """The DuckDB prepared before this process was forked, once; None when there is none, or not with all of this."""
-    if not _prepared or not set(PREPARED).issuperset(extensions) or not extensions:
+    if not _prepared or not set(_prepared[0][1]).issuperset(extensions) or not extensions:
         return None
-    maker, prepared = _prepared.pop()
+    maker, loaded, prepared = _prepared.pop()
     if maker == os.getpid():
-        _prepared.append((maker, prepared))
+        _prepared.append((maker, loaded, prepared))
         return None
     connection = prepared.cursor()  # it has random numbers of its own; those of ``prepared`` are every other fork's
     if "threads" not in config:

@@ -7,28 +7,26 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 
-from medisync.errors import NoDataError
+from medisync.backend.backend import HeldLock
+from medisync.backend.choice import backend_of
+from medisync.backend.locks import Lock
+from medisync.errors import MediSyncError, NoDataError
 from medisync.lake import schema
 from medisync.lake.extensions import open_duckdb
 from medisync.lake.history import look_back
-from medisync.lake.lock import write_lock
-from medisync.lake.newest import Newest
 from medisync.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BUSY_MILLISECONDS = 30_000
-
 
 class Lake:
-    """A workspace's lake: a DuckLake catalog in SQLite and Parquet files beside it, both for the owner alone.
+    """A workspace's lake: a DuckLake catalog, in SQLite or Postgres, and Parquet files, for the owner alone.
 
     One instance holds one DuckDB connection that sees every commit at once; use a cursor per thread. ``threads`` is how
     many DuckDB itself may use; it must not be set later, because DuckDB waits for its threads while another cursor
@@ -38,21 +36,21 @@ class Lake:
     def __init__(self, settings: Settings, *, threads: int | None = None) -> None:
         self.settings = settings
         self.threads = threads
-        self.catalog = settings.lake / "catalog.sqlite"
-        self.files = settings.lake / "files"
-        self.lock_file = settings.lake / "write.lock"
+        self.backend = backend_of(settings)
+        self.files = settings.lake_folder
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._newest = Newest(self.catalog, self._ask_newest)
+        self._newest = self.backend.newest(self._ask_newest)
         self._guard = threading.Lock()
 
     @property
     def exists(self) -> bool:
-        return self.catalog.exists()
+        """Whether it was made. Raises DatabaseAwayError."""
+        return self.backend.has_lake()
 
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The process's connection, attached for reading and writing; the lake is made or migrated at the first call.
 
-        Raises LakeVersionError when a newer MediSync wrote the lake.
+        Raises LakeVersionError when a newer MediSync wrote the lake, and DatabaseAwayError.
         """
         with self._guard:
             if self._connection is None:
@@ -64,20 +62,16 @@ class Lake:
         os.umask(0o077)  # whatever this process writes from now on is the owner's alone
         temporary = self.settings.lake / "temporary"
         connection = open_duckdb(
-            "ducklake",
-            "sqlite_scanner",
-            "icu",
+            *self.backend.extensions,
             memory_limit_mb=self.settings.memory_limit_mb,
             threads=self.threads,
             temp_directory=temporary,
         )
         connection.execute("SET TimeZone = 'UTC'")
         try:
-            with write_lock(self.lock_file, seconds=self.settings.lock_seconds):
-                connection.execute(
-                    f"ATTACH 'ducklake:sqlite:{_quoted(self.catalog)}' AS lake (DATA_PATH '{_quoted(self.files)}', "
-                    f"META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {BUSY_MILLISECONDS}, DATA_INLINING_ROW_LIMIT 0)"
-                )
+            with self.lock():
+                self.backend.make_room()
+                self.backend.attach(connection, "DATA_INLINING_ROW_LIMIT 0")
                 connection.execute("USE lake")
                 schema.migrate(connection)
         except BaseException:
@@ -85,11 +79,16 @@ class Lake:
             raise
         return connection
 
+    def lock(self, *, seconds: float | None = None) -> AbstractContextManager[HeldLock]:
+        """The lake's one write lock, waited for as long as the settings, or ``seconds``, say; raises LakeBusyError."""
+        return self.backend.lock(Lock.WRITE, seconds=self.settings.lock_seconds if seconds is None else seconds)
+
     def close(self) -> None:
         with self._guard:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+        self._newest.close()
 
     @contextmanager
     def transaction(
@@ -109,7 +108,7 @@ class Lake:
             with closing(self.cursor()) as own, self.transaction(message, author=author, extra=extra, cursor=own):
                 yield own
             return
-        with write_lock(self.lock_file, seconds=self.settings.lock_seconds):
+        with self.lock() as held:
             cursor.execute("BEGIN")
             try:
                 yield cursor
@@ -117,6 +116,7 @@ class Lake:
                     "CALL lake.set_commit_message(?, ?, extra_info => ?)",
                     [author, message, json.dumps(dict(extra or {}), sort_keys=True)],
                 )
+                held.require()
                 cursor.execute("COMMIT")
             except BaseException:
                 with suppress(duckdb.TransactionException):  # a failed COMMIT has rolled back already
@@ -160,24 +160,23 @@ class Snapshot:
     def __init__(
         self, settings: Settings, snapshot_id: int | None = None, *, as_known_on: dt.datetime | None = None
     ) -> None:
-        catalog = Lake(settings).catalog
-        if not catalog.exists():
+        backend = backend_of(settings)
+        if not backend.has_lake():
             raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
-        self._connection = open_duckdb(
-            "ducklake", "sqlite_scanner", "icu", memory_limit_mb=settings.memory_limit_mb, threads=1
-        )
-        address = f"'ducklake:sqlite:{_quoted(catalog)}' AS lake"
-        options = f"READ_ONLY, META_BUSY_TIMEOUT {BUSY_MILLISECONDS}"
+        self._connection = open_duckdb(*backend.extensions, memory_limit_mb=settings.memory_limit_mb, threads=1)
         try:
             if snapshot_id is None:
-                self._connection.execute(f"ATTACH {address} ({options})")
+                backend.attach(self._connection, "READ_ONLY")
                 newest = self._connection.execute("SELECT id FROM lake.current_snapshot()").fetchone()
                 self._connection.execute("DETACH lake")
                 snapshot_id = int(newest[0]) if newest else 0
-            self._connection.execute(f"ATTACH {address} (SNAPSHOT_VERSION {int(snapshot_id)}, {options})")
+            backend.attach(self._connection, "READ_ONLY", f"SNAPSHOT_VERSION {int(snapshot_id)}")
             self._connection.execute("USE lake")
             if as_known_on is not None:
                 look_back(self._connection, as_known_on)
+        except MediSyncError:
+            self._connection.close()
+            raise
         except duckdb.Error as error:
             self._connection.close()
             raise NoDataError(
@@ -205,7 +204,3 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot {self._snapshot_id}>"
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

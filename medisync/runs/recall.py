@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medisync import __version__
+from medisync.backend.choice import backend_of
 from medisync.errors import UserError
 from medisync.runs import filefacts, identity, registry, standstill
 from medisync.settings import Settings
@@ -33,7 +34,7 @@ def unchanged(settings: Settings, names: list[str] | None = None) -> list[dict[s
     Raises UnknownAnalysisError.
     """
     kept = _read(_path(settings))
-    if kept is None or kept["snapshot"] != standstill.newest_snapshot_id(str(settings.lake / "catalog.sqlite")):
+    if kept is None or kept["snapshot"] != backend_of(settings).peek_newest():
         return None
     filefacts.take_up(kept["files"])
     answers = []
@@ -69,8 +70,6 @@ def take_up_files(settings: Settings) -> None:
 def note(lake: Lake) -> None:
     """Keep what a decision of now would rest on; a fault here costs the next decision a second and nothing else."""
     settings = lake.settings
-    if not lake.catalog.exists():  # the catalog is elsewhere; its newest snapshot is not to be had for nothing
-        return
     try:
         marks = standstill.marks_of(standstill.deciding(settings))  # before anything is read
     except OSError:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medisync.analyses.contract import Result
+from medisync.backend.choice import backend_of
 from medisync.disclosure.document import ReleasedCell, ReleasedDocument
 from medisync.disclosure.policy import policy_of
 from medisync.disclosure.release import release
@@ -147,7 +148,7 @@ def _ledger(settings: Settings) -> sa.Engine:
     from medisync.ledger import open_ledger
 
     with _guard:
-        name = str(settings.ledger)
-        if name not in _ledgers or not settings.ledger.exists():
+        name = backend_of(settings).title
+        if name not in _ledgers or not backend_of(settings).has_ledger():
             _ledgers[name] = open_ledger(settings)
         return _ledgers[name]

@@ -15,8 +15,9 @@ import site
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
+
+from medisync.backend.catalog_file import newest_in_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ def _answers(names: list[str]) -> list[dict[str, Any]] | None:
     noted = kept["standstill"]
     if noted is None or noted["format"] != FORMAT or noted["interpreter"] != _interpreter():
         return None
-    if not _is_told_the_same(noted["settings"]) or kept["snapshot"] != newest_snapshot_id(noted["catalog"]):
+    if not _is_told_the_same(noted["settings"]) or kept["snapshot"] != newest_in_file(noted["catalog"]):
         return None
     if any(mark_of(path) != mark for path, mark in noted["marks"].items()):
         return None
@@ -96,25 +97,10 @@ def note(
         "format": FORMAT,
         "interpreter": _interpreter(),
         "settings": _in_force(settings),
-        "catalog": str(settings.lake / "catalog.sqlite"),
+        "catalog": str(settings.catalog_file),
         "marks": marks,
         "keys": dict(keys),
     }
-
-
-def newest_snapshot_id(catalog: str) -> int | None:
-    """Read from the catalog itself, which only a process without DuckDB may do (see Lake.last_snapshot_id)."""
-    if "duckdb" in sys.modules or not os.path.exists(catalog):
-        return None
-    import sqlite3
-    from urllib.parse import quote
-
-    try:
-        with closing(sqlite3.connect(f"file:{quote(catalog)}?mode=ro", uri=True, timeout=1)) as connection:
-            found = connection.execute("SELECT max(snapshot_id) FROM ducklake_snapshot").fetchone()
-    except sqlite3.Error:
-        return None
-    return None if found is None or found[0] is None else int(found[0])
 
 
 def mark_of(path: str) -> list[int]:

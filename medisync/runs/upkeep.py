@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from medisync.lake import Lake
-from medisync.lake.lock import write_lock
 from medisync.runs import versions
 from medisync.runs.releasing import release_missing
 from medisync.runs.rounds import one_round
@@ -158,7 +157,7 @@ def _unpinned_snapshots(lake: Lake, oldest: dt.datetime, removed_runs: set[str])
 
 def _tidy_lake(lake: Lake, expired: list[int]) -> None:
     cursor = lake.cursor()
-    with write_lock(lake.lock_file, seconds=lake.settings.lock_seconds):
+    with lake.lock():
         cursor.execute("CALL ducklake_flush_inlined_data('lake')")
         if expired:
             cursor.execute("CALL ducklake_expire_snapshots('lake', versions => ?)", [expired])

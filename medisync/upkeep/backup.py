@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from medisync import __version__
+from medisync.backend.sqlite_copy import copy_database
 from medisync.errors import UserError
 from medisync.lake import Lake
-from medisync.lake.lock import write_lock
 from medisync.upkeep.manifest import NAME, BackupDamagedError, Entry, Manifest, read_manifest, sha256_of
-from medisync.upkeep.sqlite_copy import copy_database
 
 CATALOG, LAKE_FILES, LEDGER, PREFECT = "lake/catalog.sqlite", "lake/files", "ledger.sqlite", "prefect/prefect.db"
 REPORTS = "reports"
@@ -75,9 +74,9 @@ def backup(
     except OSError as error:
         raise BackupTargetError(f"{folder} cannot be made: {error.strerror}.") from error
     writer = _Writer(folder, before)
-    with write_lock(lake.lock_file, seconds=settings.lock_seconds):
+    with lake.lock():
         (folder / CATALOG).parent.mkdir()
-        copy_database(lake.catalog, folder / CATALOG)
+        copy_database(settings.catalog_file, folder / CATALOG)
     snapshot, names = catalog_contents(folder / CATALOG)
     writer.note(CATALOG)
     for name in names:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medisync.lake import Lake
-from medisync.lake.lock import write_lock
 
 ORPHAN_AGE = "1 day"
 """Files of an open transaction are not in the catalog yet; none stays open for a day."""
@@ -67,24 +66,14 @@ def permissions(lake: Lake, mend: bool) -> Look:
 
 
 def databases(lake: Lake, _: bool) -> Look:
-    """SQLite's own check of catalog and ledger, and the chain of the audit log; nothing of it can be mended."""
+    """Catalog and ledger as their database sees them, and the chain of the audit log; nothing of it can be mended."""
     from medisync.access import audit
     from medisync.errors import MediSyncError
     from medisync.ledger import open_ledger
-    from medisync.upkeep.sqlite_copy import run
 
     look = Look("Databases", hint="Restore a backup into a new workspace; see docs/operate.md.")
-    quick_check = (
-        "import sqlite3, sys; c = sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True, timeout=60); "
-        "r = c.execute('PRAGMA quick_check').fetchone()[0]; sys.exit(0 if r == 'ok' else r)"
-    )
-    for path in (lake.catalog, lake.settings.ledger):
-        if path.exists():
-            try:
-                run(quick_check, path, what=f"read {path.name}")
-            except MediSyncError as error:
-                look.faults.append(error.message)
-    if lake.settings.ledger.exists() and look.is_well:
+    look.faults += lake.backend.faults()
+    if look.is_well and lake.backend.has_ledger():
         try:
             audit.verify(open_ledger(lake.settings))
         except MediSyncError as error:
@@ -96,12 +85,12 @@ def data_files(lake: Lake, mend: bool) -> Look:
     """Every data file the catalog names is there with its size; none lies about that nobody names."""
     look = Look("Data files", hint="A missing file comes back from a backup alone.")
     rows = lake.query(
-        """
+        f"""
         SELECT s.path || t.path || f.path AS path, f.file_size_bytes AS size
-        FROM (SELECT table_id, path, file_size_bytes FROM __ducklake_metadata_lake.ducklake_data_file
-              UNION ALL SELECT table_id, path, file_size_bytes FROM __ducklake_metadata_lake.ducklake_delete_file) f
-        JOIN (SELECT DISTINCT table_id, schema_id, path FROM __ducklake_metadata_lake.ducklake_table) t USING (table_id)
-        JOIN (SELECT DISTINCT schema_id, path FROM __ducklake_metadata_lake.ducklake_schema) s USING (schema_id)
+        FROM (SELECT table_id, path, file_size_bytes FROM {lake.backend.metadata}.ducklake_data_file
+              UNION ALL SELECT table_id, path, file_size_bytes FROM {lake.backend.metadata}.ducklake_delete_file) f
+        JOIN (SELECT DISTINCT table_id, schema_id, path FROM {lake.backend.metadata}.ducklake_table) t USING (table_id)
+        JOIN (SELECT DISTINCT schema_id, path FROM {lake.backend.metadata}.ducklake_schema) s USING (schema_id)
         """
     )
     for row in rows:
@@ -114,7 +103,7 @@ def data_files(lake: Lake, mend: bool) -> Look:
     found = [str(row["path"]) for row in lake.query(f"FROM {orphans}, dry_run => true)")]
     if found and mend:
         cursor = lake.cursor()
-        with write_lock(lake.lock_file, seconds=lake.settings.lock_seconds):
+        with lake.lock():
             cursor.execute(f"CALL {orphans})")
         cursor.close()
         look.mended += [f"{Path(path).name} nobody refers to removed" for path in found]

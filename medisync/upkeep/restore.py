@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medisync.backend.choice import backend_of
+from medisync.backend.sqlite_copy import run
 from medisync.errors import UserError
 from medisync.lake import Lake
 from medisync.settings import Settings
 from medisync.upkeep.backup import CATALOG, LAKE_FILES, REPORTS, catalog_contents, newest
 from medisync.upkeep.manifest import BackupDamagedError, check, read_manifest
-from medisync.upkeep.sqlite_copy import run
 
 MOVE = """
 import sqlite3, sys
@@ -75,7 +76,7 @@ def restore(settings: Settings, source: Path) -> RestoreReport:
             shutil.copy2(folder / name, target)
             target.chmod(0o600)
         lake = Lake(settings)
-        run(MOVE, lake.catalog, f"{lake.files}/", what="say where the lake's files lie")
+        run(MOVE, settings.catalog_file, f"{lake.files}/", what="say where the lake's files lie")
         restored = lake.last_snapshot_id()
         lake.close()
         if restored is None or restored < manifest.snapshot:  # a newer MediSync adds a snapshot when it migrates
@@ -97,7 +98,7 @@ def _require_empty(settings: Settings) -> None:
     """Keys count, too: replacing them would part new deliveries from old ones."""
     places = (settings.lake, settings.keys, settings.processing, settings.archive)
     held = [path for place in places for path in place.rglob("*") if path.is_file() and path.name != "write.lock"]
-    if settings.ledger.exists() or held or any((settings.reports / "runs").glob("*")):
+    if backend_of(settings).has_ledger() or held or any((settings.reports / "runs").glob("*")):
         raise NotEmptyError(
             f"The workspace in {settings.data} is not empty.",
             hint="Restore into a new one: set MEDISYNC_DATA and MEDISYNC_REPORTS to empty folders.",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from medisync.backend.database import parse
 from medisync.errors import SettingsError
 from medisync.settings import Settings, environment, load_settings
 
@@ -49,6 +51,37 @@ def test_an_unknown_name_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDISYNC_DTA", "x")
     with pytest.raises(SettingsError, match=r"Unknown settings: MEDISYNC_DTA\."):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("", "the server profile needs MEDISYNC_DATABASE_URL"),
+        ("mysql://u@h/d", "must begin with postgresql://"),
+        ("postgresql://u:Sekretwert@h/d", "MEDISYNC_DATABASE_PASSFILE"),
+        ("postgresql://u@h:Sekretwert/d", "its port is no number"),
+        ("postgresql://u@h/d?password=Sekretwert", "no others"),
+        ("postgresql://h/d", "must name user, host and database"),
+        ("postgresql://u@h", "must name user, host and database"),
+    ],
+)
+def test_a_wrong_address_of_the_database_is_told_without_its_secrets(
+    monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    monkeypatch.setenv("MEDISYNC_PROFILE", "server")
+    monkeypatch.setenv("MEDISYNC_DATABASE_URL", url)
+    with pytest.raises(SettingsError, match=told) as error:
+        load_settings()
+    assert "Sekretwert" not in str(error.value)
+    assert "docs/settings.md" in str(error.value)
+
+
+def test_the_address_of_the_database_is_taken_apart_as_libpq_does() -> None:
+    address = parse("postgresql://me%40clinic@db.example/my%20lake?sslmode=verify-full&sslrootcert=/c.pem")
+    assert (address.user, address.host, address.port, address.name) == ("me@clinic", "db.example", 5432, "my lake")
+    given = conninfo_to_dict(address.dsn())
+    assert (given["dbname"], given["sslmode"], given["sslrootcert"]) == ("my lake", "verify-full", "/c.pem")
+    assert parse("postgresql://u@/d?host=/run/socket").host == "/run/socket"
 
 
 def test_folders_are_for_the_owner_alone(workspace: Settings) -> None:

@@ -31,6 +31,12 @@ from tests.support.processes import finish_all, start
 
 
 @pytest.fixture
+def workspace(either_workspace: Settings) -> Settings:
+    """The ledger is in SQLite or in Postgres."""
+    return either_workspace
+
+
+@pytest.fixture
 def ledger(workspace: Settings) -> sa.Engine:
     """A ledger with ten rows."""
     opened = open_ledger(workspace)

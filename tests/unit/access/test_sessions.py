@@ -13,8 +13,15 @@ from medisync.access.errors import LedgerAwayError, LoginRefusedError, NotAuthen
 from medisync.access.permissions import Role
 from medisync.access.service import Access
 from medisync.access.sessions import FAMILY_LIFE, REFRESH_LIFE
+from medisync.settings import Settings
 from tests.support.door import SetClock
 from tests.support.login import PASSWORD
+
+
+@pytest.fixture
+def workspace(either_workspace: Settings) -> Settings:
+    """The ledger is in SQLite or in Postgres."""
+    return either_workspace
 
 
 class Monotonic:
@@ -171,6 +178,7 @@ def test_old_sessions_are_forgotten(access: Access, clock: SetClock) -> None:
     assert counts == [1, 0]
 
 
+@pytest.mark.parametrize("either_workspace", ["sqlite"], indirect=True)
 def test_a_ledger_that_is_away_is_said_clearly(access: Access) -> None:
     pair = access.log_in_program("analyst", PASSWORD, where="x")
     path = access.settings.ledger

@@ -10,7 +10,6 @@ import pytest
 from medisync.disclosure.document import ReleasedDocument
 from medisync.errors import LakeBusyError
 from medisync.lake import Lake
-from medisync.lake.lock import write_lock
 from medisync.ledger import open_ledger
 from medisync.ledger.released import released_before
 from medisync.runs import releasing
@@ -77,7 +76,7 @@ def test_what_may_be_shown_is_worked_out_before_the_lake_is_locked(lake: Lake, m
 
     def watched(*arguments: Any) -> ReleasedDocument:
         try:
-            with write_lock(lake.lock_file, seconds=0):
+            with lake.lock(seconds=0):
                 free.append(True)
         except LakeBusyError:
             free.append(False)

@@ -17,7 +17,6 @@ from medisync import intake
 from medisync.intake import DeliveryStatus, arrival, inbox_notices, labels, watcher
 from medisync.intake.watcher import Watcher
 from medisync.lake import Lake
-from medisync.lake.lock import write_lock
 from medisync.ledger import ClaimState
 from medisync.settings import Settings
 from tests.support.admissions_csv import SURNAME, admission, admissions, write_csv
@@ -361,7 +360,7 @@ def test_a_repeat_is_left_to_the_flow_while_the_lake_is_written(
     monkeypatch.setattr(watching, "_announce", lambda delivery, _source: not told.append(delivery))
     intake.ingest(lake, write_csv(tmp_path / "a.csv", admissions(2)))
     write_csv(lake.settings.inbox / "again.csv", admissions(2))
-    with write_lock(lake.lock_file, seconds=1):
+    with lake.lock(seconds=1):
         watching.step()
         watching.step()
     assert len(told) == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from medisync.backend.newest import CERTAIN_SECONDS, SETTLE_SECONDS, Newest
 from medisync.lake import Lake
-from medisync.lake.newest import CERTAIN_SECONDS, SETTLE_SECONDS, Newest
 from medisync.settings import Settings
 
 COMMITS = 8
@@ -55,7 +55,7 @@ def test_while_nothing_happens_the_lake_is_asked_once_in_a_while(lake: Lake) -> 
         asked.append(now[0])
         return number_of(lake)
 
-    newest = Newest(lake.catalog, ask, clock=lambda: now[0])
+    newest = Newest(lake.settings.catalog_file, ask, clock=lambda: now[0])
     first = newest()
     for step in range(100):
         now[0] = SETTLE_SECONDS + step * CERTAIN_SECONDS / 10
@@ -73,7 +73,7 @@ def test_within_one_tick_of_the_file_systems_clock_the_lake_is_asked_again(lake:
     """Two commits may leave files that look alike."""
     now, number = [0.0], [7]
 
-    newest = Newest(lake.catalog, lambda: number[0], clock=lambda: now[0])
+    newest = Newest(lake.settings.catalog_file, lambda: number[0], clock=lambda: now[0])
     assert newest() == 7
     number[0], now[0] = 8, SETTLE_SECONDS / 2
     assert newest() == 8
@@ -82,7 +82,7 @@ def test_within_one_tick_of_the_file_systems_clock_the_lake_is_asked_again(lake:
 def test_after_a_failure_the_lake_is_asked_again(lake: Lake) -> None:
     answers: list[int] = []
     now = [0.0]
-    newest = Newest(lake.catalog, lambda: answers.pop(), clock=lambda: now[0])
+    newest = Newest(lake.settings.catalog_file, lambda: answers.pop(), clock=lambda: now[0])
     for _ in range(2):
         with pytest.raises(IndexError):
             newest()

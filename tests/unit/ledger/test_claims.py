@@ -9,8 +9,8 @@ from medisync.ledger import Claims, ClaimState, open_ledger
 from medisync.settings import Settings
 
 
-def test_a_claim_goes_its_way(workspace: Settings) -> None:
-    claims = Claims(open_ledger(workspace))
+def test_a_claim_goes_its_way(either_workspace: Settings) -> None:
+    claims = Claims(open_ledger(either_workspace))
     assert claims.get("d1") is None
     claims.add("d1", "default")
     claims.add("d2", "second")
@@ -24,13 +24,13 @@ def test_a_claim_goes_its_way(workspace: Settings) -> None:
     assert [claim.delivery_id for claim in claims.open()] == ["d1", "d2"]
     claims.finished("d1")
     assert [claim.delivery_id for claim in claims.open()] == ["d2"]
-    again = Claims(open_ledger(workspace)).get("d1")  # another process' view
+    again = Claims(open_ledger(either_workspace)).get("d1")  # another process' view
     assert again is not None
     assert again.finished_at is not None
 
 
-def test_many_at_once_claim_one_delivery_once(workspace: Settings) -> None:
-    engines = [open_ledger(workspace) for _ in range(4)]
+def test_many_at_once_claim_one_delivery_once(either_workspace: Settings) -> None:
+    engines = [open_ledger(either_workspace) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         for number in range(25):
             list(pool.map(lambda engine, number=number: Claims(engine).add(f"d{number}", "default"), engines))

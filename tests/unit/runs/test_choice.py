@@ -378,12 +378,10 @@ class TestUnforeseenErrors:
         assert "Traceback" in caplog.text
 
     def test_a_lake_that_is_busy_is_said_to_be(self, filled: Lake) -> None:
-        from medisync.lake.lock import write_lock
-
         (filled.settings.reports / "runs").write_text("in the way")
         impatient = Lake(filled.settings.model_copy(update={"lock_seconds": 0.2}))
         [chosen] = story.plan(impatient, ["count"])
-        with write_lock(filled.lock_file, seconds=0), pytest.raises(LakeBusyError):
+        with filled.lock(seconds=0), pytest.raises(LakeBusyError):
             story.perform(impatient, chosen, Request(trigger="test"))
         impatient.close()
 

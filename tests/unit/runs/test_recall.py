@@ -120,7 +120,7 @@ def still(answered: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
         monkeypatch.setattr(module, "RACY_NANOSECONDS", -3_600_000_000_000)
     recall.note(answered)
     snapshot = answered.last_snapshot_id()
-    monkeypatch.setattr(standstill, "newest_snapshot_id", lambda _: snapshot)
+    monkeypatch.setattr(standstill, "newest_in_file", lambda _: snapshot)
     for name, value in environment(answered.settings).items():
         monkeypatch.setenv(name, value)
     [answer] = standstill.answers([]) or [{}]
@@ -186,7 +186,7 @@ class TestWhateverMoved:
         assert standstill.answers([]) is None
 
     def test_the_lake(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(standstill, "newest_snapshot_id", lambda _: 10_000)
+        monkeypatch.setattr(standstill, "newest_in_file", lambda _: 10_000)
         assert standstill.answers([]) is None
 
     def test_a_result_by_hand(self, still: Lake) -> None:

@@ -70,7 +70,7 @@ def age_snapshots(lake: Lake, until: int) -> None:
         "c.execute('UPDATE ducklake_snapshot SET snapshot_time = ? WHERE snapshot_id <= ?', sys.argv[2:]); c.commit()"
     )
     when = LONG_AGO.strftime("%Y-%m-%d %H:%M:%S.%f+00")
-    subprocess.run([sys.executable, "-c", code, str(lake.catalog), when, str(until)], check=True)
+    subprocess.run([sys.executable, "-c", code, str(lake.settings.catalog_file), when, str(until)], check=True)
 
 
 def test_what_is_old_goes_and_what_is_needed_stays(lake: Lake, tmp_path: Path) -> None:

@@ -35,6 +35,19 @@ class DatabaseCopyError(MediSyncError):
     exit_code = 87
 
 
+CHECK = """
+import sqlite3, sys
+connection = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, timeout=60)
+told = connection.execute("PRAGMA quick_check").fetchone()[0]
+sys.exit(0 if told == "ok" else told)
+"""
+
+
+def quick_check(path: Path) -> None:
+    """SQLite's own check; raises DatabaseCopyError."""
+    run(CHECK, path, what=f"read {path.name}")
+
+
 def copy_database(source: Path, target: Path) -> None:
     """Copy ``source``, as of one moment, to the new file ``target``; raises DatabaseCopyError."""
     run(COPY, source, target, what=f"copy {source.name}")

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
+from medisync.backend.backend import NewestSnapshot
+
 SETTLE_SECONDS = 2.0
 CERTAIN_SECONDS = 5.0
 
 
-class Newest:
+class Newest(NewestSnapshot):
     """The newest snapshot of the lake whose catalog is the SQLite file ``catalog``; ``ask`` asks the lake itself.
 
     The sizes and times of catalog and journal tell that something is committed, and they tell it a moment before it
