@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,7 +42,17 @@ class Settings(BaseSettings):
     database_passfile: Path | None = Field(
         None, description="Its password file, as libpq reads it; none: that of PGPASSFILE or ~/.pgpass."
     )
-    lake_files: str = Field("", description="Folder of the lake's Parquet files; lake/files in the data when empty.")
+    lake_files: str = Field(
+        "", description="Folder or s3://bucket/prefix of the lake's Parquet files; lake/files in the data when empty."
+    )
+    shared: str = Field("", description="Folder for what runs leave to others, on a disk that all machines see.")
+    prefect_host: str = Field("127.0.0.1", min_length=1, description="Address the Prefect server listens on.")
+    prefect_url: str = Field("", description="Its API as other machines reach it: http://head:4200/api.")
+    dask_address: str = Field(
+        "", description="Scheduler of the Dask cluster that wide work goes to: tls://head:8786; none: this machine."
+    )
+    s3_endpoint: str = Field("", description="S3-compatible storage that is not Amazon's: https://host:port.")
+    s3_region: str = Field("us-east-1", min_length=1, description="Region of the lake's bucket.")
 
     prefect_port: int = Field(4200, ge=1, le=65535, description="Port of the Prefect server and its UI.")
     pages_port: int = Field(8866, ge=1, le=65535, description="Port of the live pages (Voila).")
@@ -151,6 +162,33 @@ class Settings(BaseSettings):
     def is_server(self) -> bool:
         return self.profile == "server"
 
+    @field_validator("dask_address")
+    @classmethod
+    def _is_encrypted(cls, value: str) -> str:
+        """Whoever can speak to Dask can run anything as us: without TLS nobody but this machine may."""
+        parts = urlsplit(value)
+        if value and not (parts.scheme in ("tls", "tcp") and parts.hostname and parts.port):
+            raise ValueError("it must be like tls://head:8786")
+        if parts.scheme == "tcp" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError("other machines are reached with TLS: tls://host:port")
+        return value
+
+    @field_validator("lake_files")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if "://" in value and not (parts.scheme == "s3" and parts.netloc and parts.path.strip("/")):
+            raise ValueError("it must be a folder, or like s3://bucket/prefix")
+        return value
+
+    @field_validator("prefect_url", "s3_endpoint")
+    @classmethod
+    def _is_a_web_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
+            raise ValueError("it must be like http://host:port, without user and password")
+        return value.rstrip("/")
+
     @property
     def inbox(self) -> Path:
         return self.data / "inbox"
@@ -188,6 +226,16 @@ class Settings(BaseSettings):
         return self.data / "lake"
 
     @property
+    def has_object_storage(self) -> bool:
+        """Whether the lake's files lie in a bucket."""
+        return self.lake_files.startswith("s3://")
+
+    @property
+    def lake_place(self) -> str:
+        """The lake's Parquet files, wherever they lie, as DuckDB is told."""
+        return self.lake_files.rstrip("/") if self.has_object_storage else str(self.lake_folder)
+
+    @property
     def lake_folder(self) -> Path:
         """The lake's Parquet files."""
         return Path(self.lake_files).expanduser().absolute() if self.lake_files else self.lake / "files"
@@ -220,6 +268,21 @@ class Settings(BaseSettings):
         return self.data / "run"
 
     @property
+    def shared_folder(self) -> Path:
+        """What every machine of the workspace sees; the data where there is but one."""
+        return Path(self.shared).expanduser().absolute() if self.shared else self.data
+
+    @property
+    def versions(self) -> Path:
+        """The archive of notebook versions that ran."""
+        return self.shared_folder / "versions"
+
+    @property
+    def outbox(self) -> Path:
+        """Messages that wait to be sent."""
+        return self.shared_folder / "outbox"
+
+    @property
     def analyses(self) -> Path:
         return self.notebooks / "analyses"
 
@@ -228,8 +291,15 @@ class Settings(BaseSettings):
         return self.notebooks / "dashboards"
 
     @property
+    def prefect_origin(self) -> str:
+        """Where the Prefect server of this machine listens."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.prefect_host, self.prefect_host)  # noqa: S104
+        return f"http://[{host}]:{self.prefect_port}" if ":" in host else f"http://{host}:{self.prefect_port}"
+
+    @property
     def prefect_api_url(self) -> str:
-        return f"http://127.0.0.1:{self.prefect_port}/api"
+        """Prefect's API for everything that runs, here or on other machines."""
+        return self.prefect_url or f"{self.prefect_origin}/api"
 
     @property
     def pages_url(self) -> str:

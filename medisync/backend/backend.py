@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from medisync.backend import object_storage
+
 if TYPE_CHECKING:
     import duckdb
     import sqlalchemy as sa
@@ -46,6 +48,8 @@ class Backend(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        if settings.has_object_storage:
+            self.extensions = (*self.extensions, object_storage.EXTENSION)
 
     @property
     @abstractmethod
@@ -60,12 +64,21 @@ class Backend(ABC):
     def make_room(self) -> None:
         """Make what must be there before a lake is attached for the first time."""
 
-    @abstractmethod
     def attach(self, connection: duckdb.DuckDBPyConnection, *options: str) -> None:
         """Attach the lake as ``lake``, a transaction of its own; ``options`` are those of DuckLake.
 
-        Raises DatabaseAwayError when there is nobody to ask; duckdb.Error for all else.
+        Raises DatabaseAwayError, StorageKeysError or StorageAwayError when there is nobody to ask; duckdb.Error for all
+        else.
         """
+        if self.settings.has_object_storage:
+            object_storage.let_in(connection, self.settings)
+            if "READ_ONLY" not in options:  # a writer is told before it begins
+                object_storage.require_access(connection, self.settings)
+        self._attach(connection, *options)
+
+    @abstractmethod
+    def _attach(self, connection: duckdb.DuckDBPyConnection, *options: str) -> None:
+        """The same, by one who may read the lake's files."""
 
     @abstractmethod
     def newest(self, ask: Callable[[], int]) -> NewestSnapshot:

@@ -51,11 +51,11 @@ class PostgresBackend(Backend):
         self._make_schema(LAKE)
         note_server(self.settings, str(self.address))
 
-    def attach(self, connection: duckdb.DuckDBPyConnection, *options: str) -> None:
+    def _attach(self, connection: duckdb.DuckDBPyConnection, *options: str) -> None:
         import duckdb
 
         # Where the files lie is each machine's own to know: a shared folder may have another path there.
-        files = (f"DATA_PATH '{quoted(self.settings.lake_folder)}'", "OVERRIDE_DATA_PATH true")
+        files = (f"DATA_PATH '{quoted(self.settings.lake_place)}'", "OVERRIDE_DATA_PATH true")
         given = (f"METADATA_SCHEMA '{LAKE}'", *files, *options)
         address = quoted(f"ducklake:postgres:{self.address.dsn()}")
         try:

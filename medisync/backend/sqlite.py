@@ -32,10 +32,10 @@ class SqliteBackend(Backend):
     def make_room(self) -> None:
         return
 
-    def attach(self, connection: duckdb.DuckDBPyConnection, *options: str) -> None:
+    def _attach(self, connection: duckdb.DuckDBPyConnection, *options: str) -> None:
         given = (f"META_BUSY_TIMEOUT {BUSY_MILLISECONDS}", *options)
         if "READ_ONLY" not in options:
-            given = ("META_JOURNAL_MODE 'WAL'", f"DATA_PATH '{quoted(self.settings.lake_folder)}'", *given)
+            given = ("META_JOURNAL_MODE 'WAL'", f"DATA_PATH '{quoted(self.settings.lake_place)}'", *given)
         address = f"ducklake:sqlite:{quoted(self.settings.catalog_file)}"
         connection.execute(f"ATTACH '{address}' AS lake ({', '.join(given)})")
 

@@ -16,6 +16,7 @@ EXTENSIONS = {
     "sqlite_scanner": "duckdb_extension_sqlite_scanner",
     "postgres_scanner": "duckdb_extension_postgres_scanner",
     "icu": "duckdb_extension_icu",
+    "httpfs": "duckdb_extension_httpfs",
 }
 """Extension name -> the Python package whose wheel carries it."""
 
@@ -68,7 +69,11 @@ def open_duckdb(
 
 
 def _opened(extensions: Iterable[str], config: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
-    offline = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    offline = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "allow_persistent_secrets": "false",  # it would look for some in the home directory
+    }
     connection = duckdb.connect(":memory:", config={**offline, **config})
     for name in extensions:
         connection.load_extension(str(extension_path(name)))

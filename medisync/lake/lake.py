@@ -138,6 +138,20 @@ class Lake:
         cursor.execute("USE lake")
         return cursor
 
+    def data_files(self) -> dict[str, int]:
+        """What lies where the lake's files do, whether the catalog knows of it or not: path below there -> bytes."""
+        if not self.settings.has_object_storage:
+            found = {}
+            for path in self.files.rglob("*.parquet"):
+                with suppress(FileNotFoundError):  # clean-up is faster
+                    found[path.relative_to(self.files).as_posix()] = path.stat().st_size
+            return found
+        place = f"{self.settings.lake_place}/"
+        if not self.query("FROM glob(?) LIMIT 1", [f"{place}**/*.parquet"]):
+            return {}
+        rows = self.query("SELECT filename, size FROM read_blob(?)", [f"{place}**/*.parquet"])
+        return {row["filename"].removeprefix(place): int(row["size"]) for row in rows}
+
     def query(self, sql: str, parameters: Sequence[Any] | None = None) -> list[dict[str, Any]]:
         """Rows of the newest state as dictionaries."""
         cursor = self.cursor()

@@ -72,7 +72,7 @@ def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
         litter = leftovers(settings)
         expired = _unpinned_snapshots(lake, oldest, {folder.name for folder in old_runs})
         old_versions = _old_versions(lake, oldest, set(expired))
-        before = _data_files(lake)
+        before = len(lake.data_files())
         going = (*old_runs, *old_logs, *old_files, *old_versions, *litter)
         freed = sum(size_of(path) for path in going)
         made_up: list[str] = []
@@ -81,7 +81,7 @@ def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
                 _remove(path)
             made_up = release_missing(lake)
             _tidy_lake(lake, expired)
-        after = _data_files(lake)
+        after = len(lake.data_files())
     flow_runs = remove_old_flow_runs(settings, now - dt.timedelta(days=settings.keep_flow_runs_days), dry_run=dry_run)
     return CleanUpReport(
         dry_run=dry_run,
@@ -164,7 +164,3 @@ def _tidy_lake(lake: Lake, expired: list[int]) -> None:
         cursor.execute("CALL ducklake_merge_adjacent_files('lake')")
         cursor.execute(f"CALL ducklake_cleanup_old_files('lake', older_than => now() - INTERVAL '{CLEANUP_AFTER}')")
     cursor.close()
-
-
-def _data_files(lake: Lake) -> int:
-    return sum(1 for _ in lake.files.rglob("*.parquet"))

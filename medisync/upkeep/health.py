@@ -51,7 +51,7 @@ def permissions(lake: Lake, mend: bool) -> Look:
     settings = lake.settings
     places = (
         settings.lake, settings.keys, settings.quarantine, settings.archive, settings.refused, settings.processing,
-        settings.ledger, settings.logs, settings.data / "versions",
+        settings.ledger, settings.logs, settings.versions,
     )  # fmt: skip
     for path in _all(places):
         status = path.lstat()
@@ -93,11 +93,11 @@ def data_files(lake: Lake, mend: bool) -> Look:
         JOIN (SELECT DISTINCT schema_id, path FROM {lake.backend.metadata}.ducklake_schema) s USING (schema_id)
         """
     )
+    there = lake.data_files()
     for row in rows:
-        path = lake.files / row["path"]
-        if not path.is_file():
+        if row["path"] not in there:
             look.faults.append(f"{row['path']} is missing")
-        elif path.stat().st_size != row["size"]:
+        elif there[row["path"]] != row["size"]:
             look.faults.append(f"{row['path']} has another size than written")
     orphans = f"ducklake_delete_orphaned_files('lake', older_than => now() - INTERVAL '{ORPHAN_AGE}'"
     found = [str(row["path"]) for row in lake.query(f"FROM {orphans}, dry_run => true)")]
@@ -194,6 +194,8 @@ def _all(places: tuple[Path, ...]) -> Iterator[Path]:
 
 def _inside(path: Path, folder: Path) -> str:
     """A name without the files of patients in it: what was delivered may be called like one."""
+    if not path.is_relative_to(folder):
+        return str(path)
     parts = path.relative_to(folder).parts
     told = {"archive": 2, "processing": 2, "refused": 1}.get(parts[0], len(parts))
     return "/".join(parts[:told])
