@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -11,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
+from flows.fan_out import run_each
 from medisync.errors import MediSyncError
 from medisync.intake import DeliveryReport
 from medisync.lake import Lake
@@ -46,19 +48,30 @@ def run_round(
     trigger: str,
     requested_by: str = "prefect",
     parameters: dict[str, Any] | None = None,
+    choices: Sequence[dict[str, Any]] = ({},),
     force: bool = False,
 ) -> list[Outcome]:
-    """A round of analyses, several notebooks at once; a failed one is an outcome and leaves the others alone."""
+    """A round of analyses, several notebooks at once; a failed one is an outcome and leaves the others alone.
+
+    Each analysis runs once for each of ``choices``, which are added to ``parameters``.
+    """
     request = story.Request(trigger=trigger, requested_by=requested_by, flow_run_id=flow_run.id)
     settings = lake().settings
     with one_round(settings):
         for taken in dropped.take_in(lake()):
             get_run_logger().info(taken.sentence())
         is_scheduled = trigger in ("schedule", "refresh") or trigger.startswith("delivery")
-        plans = story.plan(lake(), names, parameters=parameters, force=force, is_scheduled=is_scheduled)
-        waiting = [run_analysis.submit(one.analysis, one, request) for one in plans if one.answered_by is None]
-        ran = {outcome.record.analysis: outcome for outcome in (future.result() for future in waiting)}
-    outcomes = [ran.get(one.analysis) or story.perform(lake(), one, request) for one in plans]
+        plans = [
+            one
+            for choice in choices
+            for one in story.plan(
+                lake(), names, parameters={**(parameters or {}), **choice}, force=force, is_scheduled=is_scheduled
+            )
+        ]
+        waiting = [one for one in plans if one.answered_by is None]
+        tasks = [{"analysis": one.analysis, "chosen": one, "request": request} for one in waiting]
+        ran = {one.run_key: outcome for one, outcome in zip(waiting, run_each(run_analysis, tasks), strict=True)}
+    outcomes = [ran.get(one.run_key) or story.perform(lake(), one, request) for one in plans]
     recall.note(lake())
     _show_round(settings, outcomes)
     _tell(outcomes)

@@ -105,7 +105,7 @@ async def pass_on_stream(visitor: WebSocket, path: str) -> None:
         await visitor.close(1008)
         return
     settings = gate.access_of(visitor).settings
-    address = f"ws://127.0.0.1:{settings.prefect_port}/api/{path}"
+    address = f"{settings.prefect_origin.replace('http', 'ws', 1)}/api/{path}"
     try:
         secret = prefect_auth.headers(settings)
         protocols = [websockets.Subprotocol("prefect")]
@@ -178,7 +178,7 @@ def _client(request: Request, settings: Settings) -> httpx.AsyncClient:
     state = request.app.state
     if not hasattr(state, "prefect_client"):
         state.prefect_client = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{settings.prefect_port}",
+            base_url=settings.prefect_origin,
             headers=prefect_auth.headers(settings),
             timeout=httpx.Timeout(60.0, connect=2.0),
             trust_env=False,

@@ -73,6 +73,15 @@ def up(
 
 
 @app.command()
+def worker() -> None:
+    """Work for the server of this workspace on another machine: run its analyses here. Ctrl-C stops it."""
+    from medisync.supervisor.remote_worker import RemoteWorker
+
+    console = Console()
+    RemoteWorker(load_settings(), say=console.say).run(lambda: console.say("This machine works for the server."))
+
+
+@app.command()
 def down() -> None:
     """Stop the running workspace."""
     from medisync.supervisor import workspace

@@ -42,6 +42,7 @@ HEAVY = (
     "medisync.ledger",
     "medisync.reports.quality",
     "medisync.runs.kernels",
+    "medisync.runs.same_code",
     "medisync.runs.upkeep",
     "flows.deliver",
     "flows.analyze",

@@ -219,7 +219,7 @@ def _call_webhook(settings: Settings, letter: dict[str, Any], timeout_seconds: f
 
 
 def _outbox(settings: Settings) -> Path:
-    return settings.data / "outbox"
+    return settings.outbox
 
 
 def _letters(settings: Settings) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -1,10 +1,11 @@
 """Recalibration: the slow search for SARIMA orders and long backtests, weekly, so that arrivals need neither.
 
 For all sites together and each large site, by frequency, the series that ``patient_volume_prediction`` forecasts are
-read from one pinned snapshot. The long backtest searches an order of its own on what was known before its first
-origin, so that its scores have not seen their future; the order that is stored is searched on everything. Orders and
-scores go into the lake in one transaction; when an order has changed, ``clinical.table_versions`` counts it as a new
-version of the table ``sarima_orders``, and the analyses that read it run again.
+read from one pinned snapshot; what follows needs no lake, so that it may happen anywhere. The long backtest searches an
+order of its own on what was known before its first origin, so that its scores have not seen their future; the order
+that is stored is searched on everything. Orders and scores go into the lake in one transaction; when an order has
+changed, ``clinical.table_versions`` counts it as a new version of the table ``sarima_orders``, and the analyses that
+read it run again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,14 @@ LONG_ORIGINS = {"daily": 182, "weekly": 104, "monthly": 48}
 SITE_ADMISSIONS_A_WEEK = 20.0
 MOST_SITES = 8
 VERSIONED_AS = "sarima_orders"
+
+
+@dataclass(frozen=True)
+class UncalibratedSeries:
+    """One series as it was read, and how many models its search may try: all that :func:`calibrated` needs."""
+
+    panel: Panel
+    most_models: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,10 @@ class CalibratedSeries:
             f"{self.unique_id}, {self.frequency}: {model}; best of {len(self.scores)} methods from {self.origins} past "
             f"origins: {self.best_method}{errors}"
         )
+
+
+OnEach = Callable[[Sequence[UncalibratedSeries]], Iterable[CalibratedSeries]]
+"""Calibrates each of the series, here or elsewhere, and gives them back in their order."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +117,12 @@ def recalibrate(
     most_sites: int = MOST_SITES,
     most_models: int | None = None,
     calibration_id: str | None = None,
+    on_each: OnEach | None = None,
     on_series: Callable[[CalibratedSeries], None] | None = None,
 ) -> CalibrationReport:
     """Search orders and backtest long, then store both; with a ``calibration_id`` that is stored, only report.
+
+    ``on_each`` applies :func:`calibrated` to every series, by default one after the other in this process.
 
     Raises ParameterError for an unknown frequency, and NoDataError before the first delivery or while no series has a
     complete period; nothing is written then.
@@ -119,47 +136,28 @@ def recalibrate(
         raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
     if lake.query("SELECT 1 FROM analytics.backtests WHERE calibration_id = ? LIMIT 1", [own_id]):
         return CalibrationReport(own_id, snapshot_id, (), changed=False)
-    found: list[CalibratedSeries] = []
-    with Snapshot(lake.settings, snapshot_id) as snapshot:
-        for every in wanted:
-            for site in [None, *_large_sites(snapshot, most_sites)]:
-                try:
-                    one = _calibrated(snapshot, every, site, most_models)
-                except NoDataError:  # not one complete period at this frequency
-                    continue
-                found.append(one)
-                if on_series is not None:
-                    on_series(one)
-    if not found:
+    series = _read(lake, snapshot_id, wanted, most_sites, most_models)
+    if not series:
         raise NoDataError("Not one complete period has been delivered.")
+    found: list[CalibratedSeries] = []
+    for one in on_each(series) if on_each else map(calibrated, series):
+        found.append(one)
+        if on_series is not None:
+            on_series(one)
     changed = _store(lake, own_id, snapshot_id, found)
     return CalibrationReport(own_id, snapshot_id, tuple(found), changed)
 
 
-def _large_sites(snapshot: Snapshot, most: int) -> list[str]:
-    rows = snapshot.query(
-        "SELECT site FROM clinical.admissions WHERE site IS NOT NULL GROUP BY site "
-        "HAVING count(*) >= ? * (SELECT greatest(date_diff('day', min(admitted_at), max(admitted_at)) / 7, 1) "
-        "FROM clinical.admissions) ORDER BY count(*) DESC, site LIMIT ?",
-        [SITE_ADMISSIONS_A_WEEK, most],
-    )
-    return [str(site) for site in rows["site"]]
+def calibrated(series: UncalibratedSeries) -> CalibratedSeries:
+    """Search the order of one series and try every method at many past origins. Pure, and takes minutes."""
+    from medisync.stats.sarima import search_orders
 
-
-def _calibrated(
-    snapshot: Snapshot, frequency: Frequency, site: str | None, most_models: int | None
-) -> CalibratedSeries:
-    from medisync.analyses import patient_volume_prediction as volume
-    from medisync.stats.sarima import MOST_MODELS, search_orders
-
-    params = volume.Params.checked({"frequency": frequency, "horizon": HORIZON[frequency], "site": site})
-    panel = volume.volume_panel(volume.load(snapshot, params), params)
-    models = MOST_MODELS if most_models is None else most_models
-    long = _long_backtest(panel, params.horizon, models)
-    order = search_orders(panel, most_models=models).get(panel.ids[0])
+    panel = series.panel
+    long = _long_backtest(panel, HORIZON[panel.frequency], series.most_models)
+    order = search_orders(panel, most_models=series.most_models).get(panel.ids[0])
     return CalibratedSeries(
         unique_id=panel.ids[0],
-        frequency=frequency,
+        frequency=panel.frequency,
         first_period=panel.periods[0].date(),
         last_period=panel.periods[-1].date(),
         periods_known=int((panel.values == panel.values).sum()),
@@ -168,6 +166,36 @@ def _calibrated(
         origins=len(long.past.origins),
         scores=tuple(_scores(long)),
     )
+
+
+def _read(
+    lake: Lake, snapshot_id: int, wanted: Sequence[Frequency], most_sites: int, most_models: int | None
+) -> list[UncalibratedSeries]:
+    """The series of all sites together and of each large site; those without a complete period are left out."""
+    from medisync.analyses import patient_volume_prediction as volume
+    from medisync.stats.sarima import MOST_MODELS
+
+    models = MOST_MODELS if most_models is None else most_models
+    read = []
+    with Snapshot(lake.settings, snapshot_id) as snapshot:
+        for every in wanted:
+            for site in [None, *large_sites(snapshot, most_sites)]:
+                params = volume.Params.checked({"frequency": every, "horizon": HORIZON[every], "site": site})
+                with suppress(NoDataError):
+                    panel = volume.volume_panel(volume.load(snapshot, params), params)
+                    read.append(UncalibratedSeries(panel, models))
+    return read
+
+
+def large_sites(snapshot: Snapshot, most: int) -> list[str]:
+    """The ``most`` largest of the sites with SITE_ADMISSIONS_A_WEEK or more, the largest first."""
+    rows = snapshot.query(
+        "SELECT site FROM clinical.admissions WHERE site IS NOT NULL GROUP BY site "
+        "HAVING count(*) >= ? * (SELECT greatest(date_diff('day', min(admitted_at), max(admitted_at)) / 7, 1) "
+        "FROM clinical.admissions) ORDER BY count(*) DESC, site LIMIT ?",
+        [SITE_ADMISSIONS_A_WEEK, most],
+    )
+    return [str(site) for site in rows["site"]]
 
 
 def _long_backtest(panel: Panel, horizon: int, most_models: int) -> Forecast:

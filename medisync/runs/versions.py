@@ -138,7 +138,7 @@ def not_needed(settings: Settings, needed: set[tuple[str, str]], oldest: float) 
 
 def folder(settings: Settings) -> Path:
     """Where versions are kept."""
-    return settings.data / "versions"
+    return settings.versions
 
 
 def without_outputs(document: dict[str, Any]) -> dict[str, Any]:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
+import platform
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
 
 from medisync.access import prefect_auth
 from medisync.access.addresses import public_host
 from medisync.api import server as api
 from medisync.dashboards import server as pages
 from medisync.fastlane import flow_runs, fork_server, kernels
+from medisync.runs import dask_cluster
 from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
+from medisync.runs.same_code import THIS_CODE, this_code
 from medisync.settings import Settings, environment, project_root
 
 WORK_POOL = "medisync"
+ANYWHERE = "anywhere"
+"""The queue of flow runs that need nothing of the server's own disk; the others wait in the queue "server"."""
 PREFECT_DOOR = "/prefect"
 """Below this path the API door lets administrators through to Prefect's UI and API."""
 
@@ -51,7 +60,7 @@ def prefect_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.prefect_home / "ui"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_HOST": settings.prefect_host,
         "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{settings.prefect_home / 'prefect.db'}",
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
@@ -73,6 +82,7 @@ def base_environment(settings: Settings) -> dict[str, str]:
         "PATH": path,
         "PYTHONPATH": str(project_root()),
         "FLOW_RUN_COMMAND": flow_runs.command(settings),
+        THIS_CODE: str(this_code()),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -91,33 +101,18 @@ def services(settings: Settings, *, lab: bool = False) -> list[Service]:
                 "server",
                 "start",
                 "--host",
-                "127.0.0.1",
+                settings.prefect_host,
                 "--port",
                 str(settings.prefect_port),
             ),
             port=settings.prefect_port,
             port_setting="MEDISYNC_PREFECT_PORT",
             address=f"{settings.api_url.rstrip('/')}{PREFECT_DOOR}/",
-            health=f"{settings.prefect_api_url}/health",
+            health=f"{settings.prefect_origin}/api/health",
         ),
-        Service(
-            name="worker",
-            title="Worker",
-            command=(
-                python,
-                "-m",
-                "prefect",
-                "worker",
-                "start",
-                "--pool",
-                WORK_POOL,
-                "--type",
-                "process",
-                "--name",
-                "local",
-            ),
-        ),
+        _worker("local"),
         *_fork_servers(settings),
+        *_cluster(settings),
         Service(
             name="api",
             title="API",
@@ -142,6 +137,52 @@ def services(settings: Settings, *, lab: bool = False) -> list[Service]:
     if lab:
         listed.append(_lab(settings))
     return listed
+
+
+def worker_services(settings: Settings) -> list[Service]:
+    """What another machine runs that works for the server."""
+    return [*_fork_servers(settings), *_cluster(settings), _worker(platform.node() or "another", queue=ANYWHERE)]
+
+
+def _worker(name: str, *, queue: str | None = None) -> Service:
+    """Prefect's worker, which starts a process for each flow run; ``queue`` None: of all queues."""
+    options = ("--pool", WORK_POOL, "--type", "process", "--name", name)
+    chosen = () if queue is None else ("--work-queue", queue)
+    command = (sys.executable, "-m", "prefect", "worker", "start", *options, *chosen)
+    return Service(name="worker", title="Worker", command=command)
+
+
+def _cluster(settings: Settings) -> list[Service]:
+    """Dask's worker, and on the machine whose address it is the scheduler."""
+    if not settings.dask_address:
+        return []
+    told = {**FIXED_ENVIRONMENT, **dask_cluster.environment()}
+    worker = Service("dask-worker", "Dask worker", dask_cluster.worker_command(settings), environment=told)
+    if not is_of_this_machine(urlsplit(settings.dask_address).hostname or ""):
+        return [worker]
+    scheduler = dask_cluster.scheduler_command(settings)
+    port = urlsplit(settings.dask_address).port
+    return [
+        Service(
+            name="dask",
+            title="Dask scheduler",
+            command=scheduler,
+            port=port,
+            port_setting="MEDISYNC_DASK_ADDRESS",
+            address=settings.dask_address,
+            environment=told,
+        ),
+        worker,
+    ]
+
+
+def is_of_this_machine(host: str) -> bool:
+    """Whether a host's name or address leads to this machine."""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return bool(found & {one.address for each in psutil.net_if_addrs().values() for one in each})
 
 
 def _fork_servers(settings: Settings) -> list[Service]:

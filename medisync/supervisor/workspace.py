@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -22,6 +22,7 @@ from medisync.access import prefect_auth
 from medisync.errors import AlreadyRunningError, MediSyncError, NotRunningError, PortTakenError
 from medisync.lake import Lake
 from medisync.settings import Settings, project_root
+from medisync.supervisor import shared
 from medisync.supervisor.processes import ServiceProcess, adopt_orphans, stop_all
 from medisync.supervisor.services import WORK_POOL, Service, base_environment, deploy_command, services
 
@@ -41,9 +42,11 @@ class ServiceFailedError(MediSyncError):
 class Supervisor:
     """Runs one workspace in the foreground until it is told to stop."""
 
-    def __init__(self, settings: Settings, *, lab: bool = False, say: Say = print) -> None:
+    def __init__(
+        self, settings: Settings, *, lab: bool = False, listed: Sequence[Service] | None = None, say: Say = print
+    ) -> None:
         self._settings = settings
-        self._services = services(settings, lab=lab)
+        self._services = services(settings, lab=lab) if listed is None else listed
         self._say = say
         self._stop = False
         self._processes: list[ServiceProcess] = []
@@ -59,7 +62,7 @@ class Supervisor:
         with _only_supervisor(self._settings):
             for service in self._services:
                 require_free_port(service)
-            Lake(self._settings).connection().close()  # makes or migrates the lake before anybody asks it
+            self._prepare()
             adopt_orphans()
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, self._on_signal)
@@ -75,6 +78,11 @@ class Supervisor:
                 self._say("Stopping.")
                 stop_all(self._processes)
                 self._state_file.unlink(missing_ok=True)
+
+    def _prepare(self) -> None:
+        """What must be before the first service starts."""
+        Lake(self._settings).connection().close()  # makes or migrates the lake before anybody asks it
+        shared.mark(self._settings)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop = True

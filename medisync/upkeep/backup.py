@@ -20,7 +20,7 @@ from medisync.lake import Lake
 from medisync.upkeep.manifest import NAME, BackupDamagedError, Entry, Manifest, read_manifest, sha256_of
 
 CATALOG, LAKE_FILES, LEDGER, PREFECT = "lake/catalog.sqlite", "lake/files", "ledger.sqlite", "prefect/prefect.db"
-REPORTS = "reports"
+REPORTS, VERSIONS = "reports", "versions"
 
 
 class BackupTargetError(UserError):
@@ -82,12 +82,13 @@ def backup(
     for name in names:
         writer.keep(lake.files / name, f"{LAKE_FILES}/{name}", never_changes=True)
     copy_database(settings.ledger, folder / LEDGER) if settings.ledger.exists() else None
-    parts = ["sources", "versions", *(["keys"] if with_keys else []), *(["archive"] if with_archive else [])]
+    parts = ["sources", VERSIONS, *(["keys"] if with_keys else []), *(["archive"] if with_archive else [])]
     if settings.ledger.exists():
         writer.note(LEDGER)
     for part in parts:
-        for path in _files(settings.data / part):
-            writer.keep(path, f"{part}/{path.relative_to(settings.data / part)}", never_changes=part == "archive")
+        place = settings.versions if part == VERSIONS else settings.data / part
+        for path in _files(place):
+            writer.keep(path, f"{part}/{path.relative_to(place)}", never_changes=part == "archive")
     for path in _files(settings.reports):
         writer.keep(path, f"{REPORTS}/{path.relative_to(settings.reports)}")
     prefect = settings.prefect_home / "prefect.db"

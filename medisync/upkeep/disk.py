@@ -44,7 +44,7 @@ def disk_use(settings: Settings) -> DiskUse:
         "reports": settings.reports,
         "logs": settings.logs,
         "Prefect": settings.prefect_home,
-        "notebook versions": settings.data / "versions",
+        "notebook versions": settings.versions,
     }
     place = next(one for one in (settings.data, *settings.data.parents) if one.exists())
     sizes = {name: size_of(folder) for name, folder in parts.items()}

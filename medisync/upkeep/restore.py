@@ -12,7 +12,7 @@ from medisync.backend.sqlite_copy import run
 from medisync.errors import UserError
 from medisync.lake import Lake
 from medisync.settings import Settings
-from medisync.upkeep.backup import CATALOG, LAKE_FILES, REPORTS, catalog_contents, newest
+from medisync.upkeep.backup import CATALOG, LAKE_FILES, REPORTS, VERSIONS, catalog_contents, newest
 from medisync.upkeep.manifest import BackupDamagedError, check, read_manifest
 
 MOVE = """
@@ -70,7 +70,7 @@ def restore(settings: Settings, source: Path) -> RestoreReport:
     written: list[Path] = []
     try:
         for name in manifest.files:
-            target = settings.reports / Path(name).relative_to(REPORTS) if _is_report(name) else settings.data / name
+            target = _target(settings, Path(name))
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             written.append(target)
             shutil.copy2(folder / name, target)
@@ -90,8 +90,10 @@ def restore(settings: Settings, source: Path) -> RestoreReport:
     return RestoreReport(str(folder), manifest.made_at, manifest.snapshot, len(manifest.files), manifest.parts)
 
 
-def _is_report(name: str) -> bool:
-    return name.startswith(f"{REPORTS}/")
+def _target(settings: Settings, name: Path) -> Path:
+    """Where a file of the backup belongs."""
+    moved = {REPORTS: settings.reports, VERSIONS: settings.versions}
+    return moved.get(name.parts[0], settings.data / name.parts[0]).joinpath(*name.parts[1:])
 
 
 def _require_empty(settings: Settings) -> None:
