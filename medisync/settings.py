@@ -246,6 +246,11 @@ class Settings(BaseSettings):
         return self.lake / "catalog.sqlite"
 
     @property
+    def temporary(self) -> Path:
+        """What DuckDB has no room for in memory, a folder for each that is open."""
+        return self.lake / "temporary"
+
+    @property
     def ledger(self) -> Path:
         """The ledger on one machine."""
         return self.data / "ledger.sqlite"

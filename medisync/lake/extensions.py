@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import secrets
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -56,7 +59,9 @@ def open_duckdb(
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB that never reaches for the network or the home directory, with ``extensions`` loaded.
 
-    The signature check stays on: ``allow_unsigned_extensions`` is not touched.
+    The signature check stays on: ``allow_unsigned_extensions`` is not touched. What does not fit into memory goes to a
+    folder of its own in ``temp_directory``: DuckDB calls its files there alike in every process, so that two that share
+    a folder overwrite each other's and die of it.
     """
     config: dict[str, str] = {}
     if memory_limit_mb is not None:
@@ -64,7 +69,10 @@ def open_duckdb(
     if threads is not None:
         config["threads"] = str(threads)
     if temp_directory is not None:
-        config["temp_directory"] = str(temp_directory)
+        temp_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = temp_directory / f"{os.getpid()}-{secrets.token_hex(4)}"
+        atexit.register(shutil.rmtree, own, ignore_errors=True)  # it is made when first needed
+        config["temp_directory"] = str(own)
     return _take_prepared(extensions, config) or _opened(extensions, config)
 
 

@@ -60,12 +60,11 @@ class Lake:
     def _open(self) -> duckdb.DuckDBPyConnection:
         self.settings.make_folders()
         os.umask(0o077)  # whatever this process writes from now on is the owner's alone
-        temporary = self.settings.lake / "temporary"
         connection = open_duckdb(
             *self.backend.extensions,
             memory_limit_mb=self.settings.memory_limit_mb,
             threads=self.threads,
-            temp_directory=temporary,
+            temp_directory=self.settings.temporary,
         )
         connection.execute("SET TimeZone = 'UTC'")
         try:
@@ -177,7 +176,12 @@ class Snapshot:
         backend = backend_of(settings)
         if not backend.has_lake():
             raise NoDataError("There is no data yet.", hint="Drop a file into data/inbox/ or run: medisync ingest FILE")
-        self._connection = open_duckdb(*backend.extensions, memory_limit_mb=settings.memory_limit_mb, threads=1)
+        self._connection = open_duckdb(
+            *backend.extensions,
+            memory_limit_mb=settings.memory_limit_mb,
+            threads=1,
+            temp_directory=settings.temporary,
+        )
         try:
             if snapshot_id is None:
                 backend.attach(self._connection, "READ_ONLY")

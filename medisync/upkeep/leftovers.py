@@ -33,7 +33,7 @@ def _candidates(settings: Settings) -> Iterator[Path]:
         for pattern in SCRATCH:
             yield from place.glob(pattern)
     yield from settings.reports.glob("runs/*/*.draft")
-    yield from (settings.lake / "temporary").glob("*")
+    yield from settings.temporary.glob("*")
 
 
 def _open_sockets() -> set[str]:

@@ -23,6 +23,40 @@ def note(lake: Lake, name: str, version: int = 1) -> None:
         transaction.execute("INSERT INTO clinical.table_versions VALUES (?, ?, 'd', now()::TIMESTAMP)", [name, version])
 
 
+SPILLS = """
+import sys
+from pathlib import Path
+from medisync.lake.extensions import open_duckdb
+connection = open_duckdb("icu", memory_limit_mb=40, threads=1, temp_directory=Path(sys.argv[1]))
+connection.execute("SET preserve_insertion_order = false")
+print("ready", flush=True)
+sys.stdin.readline()
+query = "SELECT count(*), min(t), max(t) FROM (SELECT md5(i::VARCHAR) AS t FROM range(900000) AS r(i) ORDER BY t)"
+print(connection.execute(query).fetchone()[0], any(Path(sys.argv[1]).iterdir()))
+"""
+
+
+def test_processes_that_spill_to_the_disk_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """DuckDB's files are called alike in each process: in one folder, two processes crash."""
+    command = [sys.executable, "-c", SPILLS, str(tmp_path / "temporary")]
+    both = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
+        )
+        for _ in range(2)
+    ]
+    for one in both:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in both:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    assert [one.communicate()[0].splitlines()[-1] for one in both] == ["900000 True"] * 2
+    assert [one.returncode for one in both] == [0, 0]
+    assert list((tmp_path / "temporary").iterdir()) == [], "nothing stays behind"
+
+
 class TestExtensions:
     def test_they_come_from_their_wheels_with_the_signature_check_on(self) -> None:
         connection = extensions.open_duckdb(*extensions.EXTENSIONS)
