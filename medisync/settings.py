@@ -84,6 +84,13 @@ class Settings(BaseSettings):
     )
     retries: int = Field(2, ge=0, le=10, description="Further tries of a notebook that failed for a passing reason.")
     retry_seconds: float = Field(2.0, ge=0, le=3600, description="Wait before the first retry; doubled each time.")
+    crash_seconds: float = Field(
+        75.0,
+        ge=10,
+        description="A flow run that gives no sign of life for so long counts as crashed; running ones give one every "
+        "half minute.",
+    )
+    crash_tries: int = Field(3, ge=1, le=100, description="How often a flow run that crashes is begun at most.")
     disclosure_threshold: int = Field(
         10, ge=2, le=1000, description="Released results show no count of fewer people than this; zeros are shown."
     )

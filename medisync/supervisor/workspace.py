@@ -23,6 +23,7 @@ from medisync.errors import AlreadyRunningError, MediSyncError, NotRunningError,
 from medisync.lake import Lake
 from medisync.settings import Settings, project_root
 from medisync.supervisor import shared
+from medisync.supervisor import crashes
 from medisync.supervisor.processes import ServiceProcess, adopt_orphans, stop_all
 from medisync.supervisor.services import WORK_POOL, Service, base_environment, deploy_command, services
 
@@ -39,6 +40,27 @@ class ServiceFailedError(MediSyncError):
     exit_code = 17
 
 
+class _Doubts:
+    """When to ask flow runs for a sign of life: after each start of the server, and again, since the first question
+    may come before it listens to events."""
+
+    AGAIN_SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self.restarts = 0
+        self._times: list[float] = []
+
+    def due(self, *, first_in: float) -> None:
+        now = time.monotonic()
+        self._times = [now + first_in, now + first_in + self.AGAIN_SECONDS]
+
+    def are_due(self) -> bool:
+        return bool(self._times) and time.monotonic() >= self._times[0]
+
+    def done(self) -> None:
+        self._times = self._times[1:]
+
+
 class Supervisor:
     """Runs one workspace in the foreground until it is told to stop."""
 
@@ -50,6 +72,7 @@ class Supervisor:
         self._say = say
         self._stop = False
         self._processes: list[ServiceProcess] = []
+        self._doubts = _Doubts()
         self._state_file = settings.run_state / "supervisor.json"
 
     def run(self, on_ready: Callable[[], None] | None = None) -> None:
@@ -69,11 +92,12 @@ class Supervisor:
             try:
                 with httpx.Client(timeout=2.0) as client:
                     self._start(client)
-                if not self._stop and on_ready is not None:
-                    on_ready()
-                while not self._stop:
-                    self._tend()
-                    time.sleep(TEND_SECONDS)
+                    if not self._stop and on_ready is not None:
+                        on_ready()
+                    while not self._stop:
+                        self._tend()
+                        self._doubt(client)
+                        time.sleep(TEND_SECONDS)
             finally:
                 self._say("Stopping.")
                 stop_all(self._processes)
@@ -101,6 +125,7 @@ class Supervisor:
         self._wait(first, client)
         self._make_work_pool(client)
         self._deploy(environment)
+        self._watch_for_crashes(client)
         for other in others:
             if other not in early:
                 self._launch(other)
@@ -158,6 +183,26 @@ class Supervisor:
                 "The deployments of prefect.yaml were not accepted.", hint=f"The log says:\n{tail}"
             )
         self._say("Deployments are registered.")
+
+    def _watch_for_crashes(self, client: httpx.Client) -> None:
+        if self._stop:
+            return
+        try:
+            crashes.register(self._settings, client)
+        except httpx.HTTPError as error:
+            raise ServiceFailedError(f"The automations were not accepted ({type(error).__name__}).") from None
+        self._doubts.due(first_in=0.0)
+
+    def _doubt(self, client: httpx.Client) -> None:
+        """After the server was started again, ask unfinished flow runs for a sign of life."""
+        server = self._processes[0]
+        if server.restarts != self._doubts.restarts:
+            self._doubts.restarts = server.restarts
+            self._doubts.due(first_in=1.0)
+        if self._doubts.are_due() and server.is_well(client):
+            with contextlib.suppress(httpx.HTTPError):  # it went away again, and will come back
+                crashes.put_in_doubt(self._settings, client)
+                self._doubts.done()
 
     def _tend(self) -> None:
         restarts = [process.restarts for process in self._processes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -20,6 +21,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from medisync.access.permissions import Role
+from medisync.lake.lock import write_lock
+from medisync.supervisor import crashes
 from tests.support.admissions_csv import admissions, write_csv
 from tests.support.login import cookies
 from tests.support.running import (
@@ -37,7 +40,9 @@ pytestmark = pytest.mark.servers
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorkspace]:
-    with running_workspace(trial_settings(tmp_path_factory.mktemp("supervised"))) as workspace:
+    # Heartbeats come each half minute; what is slow beyond that counts as crashed and is tried again, without harm.
+    settings = trial_settings(tmp_path_factory.mktemp("supervised"), crash_seconds=35.0, crash_tries=9)
+    with running_workspace(settings) as workspace:
         yield workspace
 
 
@@ -157,6 +162,70 @@ def test_a_file_dropped_after_the_restart_is_loaded(running: RunningWorkspace, t
         seconds=90,
         what="the file is loaded",
     )
+
+
+def test_a_run_killed_together_with_its_worker_crashes_and_is_tried_again(
+    running: RunningWorkspace, tmp_path: Path
+) -> None:
+    """Nobody is left to tell the server: only the missing sign of life does."""
+    inbox = running.settings.inbox / "held"
+    inbox.mkdir()
+    lake = running.lake()
+    lake.connection()
+    with write_lock(lake.lock_file, seconds=PATIENCE_SECONDS):  # so that the run is there to be killed
+        (tmp_path / "odd.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+        (tmp_path / "odd.csv").rename(inbox / "odd.csv")
+        of_source = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "name": {"like_": "d20"}}}
+        victim = wait_until(lambda: next(iter(having_turn(running, "held")), None), seconds=60, what="it has begun")
+        [flow_run] = wait_until(
+            lambda: running.api("POST", "/flow_runs/filter", json=of_source), seconds=60, what="it is running"
+        )
+        worker = psutil.Process(int(str(services(running)["worker"]["pid"])))
+        for process in (worker, *worker.children(recursive=True), psutil.Process(victim)):
+            process.kill()
+    address = f"/flow_runs/{flow_run['id']}"
+    ended = wait_until(
+        lambda: (
+            run if (run := running.api("GET", address))["run_count"] > 1 and run["state_type"] == "COMPLETED" else None
+        ),
+        seconds=200,
+        what="it was tried again, to its end",
+        every=1.0,
+    )
+    states = running.api("GET", f"/flow_run_states/?flow_run_id={ended['id']}")
+    assert "It gave no sign of life." in {one["message"] for one in states}
+    assert {one["name"] for one in states} >= {"Running", "Crashed", "AwaitingRetry", "Completed"}
+    rows = running.lake().query("SELECT status, reason FROM clinical.deliveries WHERE source = 'held'")
+    assert rows == [{"status": "refused", "reason": "UNKNOWN_LAYOUT"}], "what it was to do is done, once"
+
+
+def having_turn(workspace: RunningWorkspace, source: str) -> list[int]:
+    """Flow runs that have the lock of the source's turn open; the watcher only looks whether it is free."""
+    path = str(workspace.settings.run_state / f"source-{source}.lock")
+    found = []
+    for process in psutil.Process(workspace.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            is_run = "medisync.fastlane.flow_runs" in process.cmdline()
+            found += [process.pid for file in process.open_files() if is_run and file.path == path]
+    return found
+
+
+def test_automations_are_registered_once(running: RunningWorkspace) -> None:
+    """Registering again changes nothing; one that somebody changed is put right."""
+
+    def registered() -> dict[str, dict[str, object]]:
+        found = running.api("POST", "/automations/filter", json={"limit": 200})
+        return {one["name"]: one for one in found if one["name"].startswith("medisync-")}
+
+    before = registered()
+    assert before.keys() == {one["name"] for one in crashes.automations(running.settings)}
+    with httpx.Client() as client:
+        crashes.register(running.settings, client)
+        assert registered() == before
+        changed = running.settings.model_copy(update={"crash_tries": 2})
+        crashes.register(changed, client)
+        assert {name for name, one in registered().items() if one != before[name]} == {"medisync-try-again"}
+        crashes.register(running.settings, client)
 
 
 def test_a_second_supervisor_is_refused(running: RunningWorkspace) -> None:
