@@ -22,8 +22,7 @@ from medisync.access import prefect_auth
 from medisync.errors import AlreadyRunningError, MediSyncError, NotRunningError, PortTakenError
 from medisync.lake import Lake
 from medisync.settings import Settings, project_root
-from medisync.supervisor import shared
-from medisync.supervisor import crashes
+from medisync.supervisor import crashes, shared
 from medisync.supervisor.processes import ServiceProcess, adopt_orphans, stop_all
 from medisync.supervisor.services import WORK_POOL, Service, base_environment, deploy_command, services
 

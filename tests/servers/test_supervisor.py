@@ -21,7 +21,6 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from medisync.access.permissions import Role
-from medisync.lake.lock import write_lock
 from medisync.supervisor import crashes
 from tests.support.admissions_csv import admissions, write_csv
 from tests.support.login import cookies
@@ -172,7 +171,7 @@ def test_a_run_killed_together_with_its_worker_crashes_and_is_tried_again(
     inbox.mkdir()
     lake = running.lake()
     lake.connection()
-    with write_lock(lake.lock_file, seconds=PATIENCE_SECONDS):  # so that the run is there to be killed
+    with lake.lock(seconds=PATIENCE_SECONDS):  # so that the run is there to be killed
         (tmp_path / "odd.csv").write_text("a,b\n1,2\n", encoding="utf-8")
         (tmp_path / "odd.csv").rename(inbox / "odd.csv")
         of_source = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "name": {"like_": "d20"}}}
