@@ -77,11 +77,7 @@ def open_duckdb(
 
 
 def _opened(extensions: Iterable[str], config: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
-    offline = {
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "allow_persistent_secrets": "false",  # it would look for some in the home directory
-    }
+    offline = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     connection = duckdb.connect(":memory:", config={**offline, **config})
     for name in extensions:
         connection.load_extension(str(extension_path(name)))
