@@ -82,7 +82,7 @@ def insert(content: bytes, chance: random.Random) -> bytes:
 def swell(content: bytes, chance: random.Random) -> bytes:
     """A huge value, or two million columns."""
     place = chance.randrange(len(content) + 1)
-    return content[:place] + chance.choice((b"9" * 200_000, b"x" * 1_200_000, b",a" * 1_000_000)) + content[place:]
+    return content[:place] + chance.choice((b"9" * 200_000, b"x" * 1_200_000, b",a" * 2_000_000)) + content[place:]
 
 
 def double(content: bytes, chance: random.Random) -> bytes:
