@@ -13,6 +13,7 @@ import httpx
 
 from medisync.access import prefect_auth
 from medisync.api.errors import OrchestratorAwayError, UnknownTaskError
+from medisync.fastlane import bell
 from medisync.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Orchestrator:
     """Prefect's server. Every method raises OrchestratorAwayError when it does not answer."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._client = httpx.AsyncClient(
             base_url=settings.prefect_api_url,
             timeout=TIMEOUT_SECONDS,
@@ -116,7 +118,9 @@ class Orchestrator:
         if answer.status_code == 404:  # deployed anew since
             self._deployments.pop(deployment, None)
             answer = await self._send("POST", f"/deployments/{await self._id_of(deployment)}/create_flow_run", body)
-        return FlowRun.of(_checked(answer)), answer.status_code == 200
+        made = FlowRun.of(_checked(answer))
+        bell.ring(self._settings)
+        return made, answer.status_code == 200
 
     async def flow_run(self, flow_run_id: str) -> FlowRun:
         """One flow run; raises UnknownTaskError."""

@@ -10,19 +10,18 @@ import datetime as dt
 import logging
 import signal
 import threading
-import uuid
 from pathlib import Path
 
 import httpx
 
 from medisync.access import prefect_auth
 from medisync.intake import arrival, turns
+from medisync.intake.announcing import Announcer
 from medisync.intake.inbox_notices import InboxNotices
 from medisync.intake.repeats import Repeats
 from medisync.ledger import Claim, Claims, ClaimState, open_ledger
 from medisync.settings import Settings, load_settings
 
-EVENT = "medisync.file.arrived"
 ANNOUNCE_AGAIN_SECONDS = 60.0
 """An announced delivery that nobody is working on after this time was lost on its way; loading twice is harmless."""
 
@@ -41,6 +40,7 @@ class Watcher:
         self._repeats = Repeats(settings)
         headers = prefect_auth.headers(settings)
         self._client = httpx.Client(base_url=settings.prefect_api_url, headers=headers, timeout=10.0)
+        self._announcer = Announcer(settings, self._client)
         self._is_server_away = False
         self._complained_of: set[Path] = set()
 
@@ -136,22 +136,17 @@ class Watcher:
             log.info("Recorded delivery %s: %s", delivery_id, report.status.value)
 
     def _announce(self, delivery_id: str, source: str) -> bool:
-        event = {
-            "id": str(uuid.uuid4()),
-            "occurred": dt.datetime.now(dt.UTC).isoformat(),
-            "event": EVENT,
-            "resource": {"prefect.resource.id": f"medisync.file.{delivery_id}", "medisync.source": source},
-            "payload": {"delivery_id": delivery_id, "source": source},
-        }
+        claim = self._claims.get(delivery_id)
+        is_again = claim is not None and claim.announced_at is not None
         try:
-            self._client.post("/events", json=[event]).raise_for_status()
+            (self._announcer.waiting if is_again else self._announcer.arrived)(delivery_id, source)
         except httpx.HTTPError as error:
             if not self._is_server_away:
-                log.warning("The Prefect server does not take events (%s); trying again.", type(error).__name__)
+                log.warning("The Prefect server does not take deliveries (%s); trying again.", type(error).__name__)
             self._is_server_away = True
             return False
         if self._is_server_away:
-            log.info("The Prefect server takes events again.")
+            log.info("The Prefect server takes deliveries again.")
         self._is_server_away = False
         log.info("Announced delivery %s", delivery_id)
         return True

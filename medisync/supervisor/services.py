@@ -148,7 +148,7 @@ def _worker(name: str, *, queue: str | None = None) -> Service:
     """Prefect's worker, which starts a process for each flow run; ``queue`` None: of all queues."""
     options = ("--pool", WORK_POOL, "--type", "process", "--name", name)
     chosen = () if queue is None else ("--work-queue", queue)
-    command = (sys.executable, "-m", "prefect", "worker", "start", *options, *chosen)
+    command = (sys.executable, "-m", "medisync.fastlane.worker", "worker", "start", *options, *chosen)
     return Service(name="worker", title="Worker", command=command)
 
 

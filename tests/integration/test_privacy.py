@@ -239,7 +239,7 @@ def test_a_watcher_process_logs_no_name(tmp_path: Path, sample: Path) -> None:
     said = ""
     for line in process.stderr:
         said += line
-        if "does not take events" in line:
+        if "does not take deliveries" in line:
             break
     process.terminate()
     said += process.communicate(timeout=PATIENCE_SECONDS)[1]

@@ -12,10 +12,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import psutil
 import pytest
 
+from medisync.access import prefect_auth
 from medisync.access.permissions import Role
+from medisync.intake.announcing import Announcer
 from tests.conftest import ROOT
 from tests.support.login import log_in
 from tests.support.pages import LIVE, Watched, chromium
@@ -119,6 +122,32 @@ def test_the_same_file_again_does_nothing_and_says_so(workspace: RunningWorkspac
     )
     assert again["reason"] == deliveries(workspace)[0]["delivery_id"]
     assert workspace.lake().query("SELECT count(*) AS number FROM analytics.runs") == runs
+
+
+def test_a_delivery_announced_twice_has_one_run_and_one_that_waits_gets_another(workspace: RunningWorkspace) -> None:
+    loaded = deliveries(workspace)
+    delivery_id, source = loaded[0]["delivery_id"], loaded[0]["source"]
+    settings = workspace.settings
+
+    def flow_runs() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = workspace.api(
+            "POST", "/flow_runs/filter", json={"flow_runs": {"name": {"any_": [delivery_id]}}}
+        )
+        return found
+
+    before = len(flow_runs())
+    with httpx.Client(base_url=settings.prefect_api_url, headers=prefect_auth.headers(settings)) as client:
+        announcer = Announcer(settings, client)
+        announcer.arrived(delivery_id, source)  # as after a crash between the request and the ledger
+        announcer.arrived(delivery_id, source)
+        assert len(flow_runs()) == before
+        announcer.waiting(delivery_id, source)
+    wait_until(
+        lambda: len(flow_runs()) == before + 1 and all(one["state_type"] == "COMPLETED" for one in flow_runs()),
+        seconds=60,
+        what="the trigger's flow run has ended",
+    )
+    assert deliveries(workspace) == loaded  # nothing is loaded twice
 
 
 def test_bad_files_are_refused_and_the_service_goes_on(

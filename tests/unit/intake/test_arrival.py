@@ -132,7 +132,7 @@ def test_without_a_server_files_are_claimed_and_wait(
     [claim] = watching._claims.open()
     assert claim.state is ClaimState.CLAIMED
     assert [record.message for record in caplog.records] == [
-        "The Prefect server does not take events (ConnectError); trying again."
+        "The Prefect server does not take deliveries (ConnectError); trying again."
     ]
 
 
