@@ -36,10 +36,12 @@ def load(delivery_id: str) -> tuple[list[DeliveryReport], Exception | None]:
 def deliver(delivery_id: str) -> dict[str, Any]:
     """Load what waits and run the analyses whose input tables it changed."""
     reports, failure = load(delivery_id)
-    show_deliveries(delivery_id, reports)
     # Loaded, but by an earlier try of this run: that may have ended before its round.
     is_due = any(report.changed or (report.status == "loaded" and not report.seconds) for report in reports)
-    outcomes = run_round(trigger=f"delivery {delivery_id}") if is_due else []
+    try:
+        outcomes = run_round(trigger=f"delivery {delivery_id}") if is_due else []
+    finally:
+        show_deliveries(delivery_id, reports)  # last: nobody waits for it as for the numbers
     if failure is not None:
         raise failure
     return {

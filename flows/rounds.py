@@ -19,6 +19,7 @@ from medisync.lake import Lake
 from medisync.reports.bulletins import post_surges, utc_now
 from medisync.reports.sending import is_any_waiting
 from medisync.runs import dropped, recall, story
+from medisync.runs.earlier import EarlierRuns
 from medisync.runs.record import Outcome
 from medisync.runs.rounds import one_round
 from medisync.settings import Settings, load_settings
@@ -31,9 +32,9 @@ def lake() -> Lake:
 
 
 @task(task_run_name="{analysis}", cache_policy=NO_CACHE, persist_result=False)
-def run_analysis(analysis: str, chosen: story.Plan, request: story.Request) -> Outcome:
+def run_analysis(analysis: str, chosen: story.Plan, request: story.Request, earlier: EarlierRuns) -> Outcome:
     """One notebook, as a task of its own so that the Prefect UI shows when it ran."""
-    outcome = story.perform(lake(), chosen, request)
+    outcome = story.perform(lake(), chosen, request, earlier)
     logger = get_run_logger()
     if outcome.record.status == "failed":
         logger.error("%s failed: %s", analysis, outcome.record.error_code)
@@ -68,8 +69,11 @@ def run_round(
                 lake(), names, parameters={**(parameters or {}), **choice}, force=force, is_scheduled=is_scheduled
             )
         ]
-        waiting = [one for one in plans if one.answered_by is None]
-        tasks = [{"analysis": one.analysis, "chosen": one, "request": request} for one in waiting]
+        due = [one for one in plans if one.answered_by is None]
+        earlier = EarlierRuns.of(lake(), due)
+        waiting = earlier.longest_first(due)
+        common = {"request": request, "earlier": earlier}
+        tasks = [{"analysis": one.analysis, "chosen": one, **common} for one in waiting]
         ran = {one.run_key: outcome for one, outcome in zip(waiting, run_each(run_analysis, tasks), strict=True)}
     outcomes = [ran.get(one.run_key) or story.perform(lake(), one, request) for one in plans]
     recall.note(lake())

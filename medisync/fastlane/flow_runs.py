@@ -6,11 +6,15 @@ environment, which names the flow run, and goes on as ``python -m prefect.engine
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import pkgutil
 import runpy
+import ssl
 import sys
+import types
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from medisync.fastlane.fork_server import ForkServer, start_with
 from medisync.fastlane.guard import Request
@@ -76,11 +80,40 @@ def modules() -> list[str]:
 
 
 def warm_up() -> None:
-    """Open the DuckDB that every flow run needs."""
-    from medisync.backend.choice import backend_of
-    from medisync.lake.extensions import prepare_duckdb
+    """Do what nearly every flow run begins with: open a DuckDB, and find out which code the analyses use.
 
-    prepare_duckdb(*backend_of(load_settings()).extensions)
+    What is found is kept with the marks of the files it was found in, and not used when one of them has moved.
+    """
+    from medisync.backend.choice import backend_of
+    from medisync.errors import UserError
+    from medisync.lake.extensions import prepare_duckdb
+    from medisync.runs import identity, registry
+
+    settings = load_settings()
+    prepare_duckdb(*backend_of(settings).extensions)
+    _share_tls_context()
+    for notebook in registry.analyses(settings):
+        with contextlib.suppress(UserError):  # a broken one is told of by the round that meets it
+            notebook.params_model()
+            identity.packages_of(identity.code_of(notebook))
+
+
+def _share_tls_context() -> None:
+    """Let Prefect's clients read the certificates once: a flow run makes half a dozen, and each takes 20 ms for it."""
+    import certifi
+    import prefect.client.orchestration as orchestration
+
+    made = ssl.create_default_context
+    kept = functools.cache(lambda cafile: made(cafile=cafile))
+
+    def create_default_context(*arguments: Any, cafile: str | None = None, **options: Any) -> ssl.SSLContext:
+        if cafile is None or arguments or options:  # one whose checks its maker may switch off
+            return made(*arguments, cafile=cafile, **options)
+        return kept(cafile)
+
+    seen = types.SimpleNamespace(**{**vars(ssl), "create_default_context": create_default_context})
+    vars(orchestration)["ssl"] = seen  # there alone
+    create_default_context(cafile=certifi.where())
 
 
 def become_flow_run(_: Request) -> None:

@@ -16,7 +16,6 @@ from medisync.errors import MediSyncError
 from medisync.lake import Lake
 from medisync.runs import input_changes, numbers
 from medisync.runs.planning import require_snapshot
-from medisync.runs.published import result_of
 from medisync.runs.record import RunRecord
 
 FLAGGED_SHARE = 0.25
@@ -57,9 +56,9 @@ class _Flag:
         return abs(self.after - self.before) / self.before
 
 
-def notices(lake: Lake, result: Result, snapshot_id: int, earlier: RunRecord) -> tuple[str, ...]:
-    """Sentences about ``result``, made on ``snapshot_id``, against the run before; the largest move first."""
-    before = result_of(lake, earlier.run_id)
+def notices(lake: Lake, result: Result, snapshot_id: int, earlier: RunRecord, before: Result | None) -> tuple[str, ...]:
+    """Sentences about ``result``, made on ``snapshot_id``, against the run before, whose result was ``before``; the
+    largest move first."""
     if before is None:
         return ()
     flags = sorted(flagged(before, result), key=lambda one: -one.share)[:MOST_NOTICES]

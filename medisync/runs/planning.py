@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -134,14 +135,22 @@ def require_snapshot(lake: Lake, snapshot_id: int) -> None:
         )
 
 
-def latest(lake: Lake, analysis: str, parameters_hash: str) -> RunRecord | None:
-    """The newest completed run of an analysis with these parameters on the data of its day."""
+def parameters_hash(planned: Plan) -> str:
+    """What says whose earlier result a run's is compared with: a backfill is not what is served for its parameters."""
+    as_of = planned.as_of
+    return identity.hash_of([planned.parameters, as_of.isoformat()] if as_of else planned.parameters)
+
+
+def latest_of(lake: Lake, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], RunRecord]:
+    """The newest completed run of each analysis with parameters of a hash; those that never ran are left out."""
     rows = lake.query(
-        "SELECT record FROM analytics.runs WHERE analysis = ? AND parameters_hash = ? AND status = ? "
-        "ORDER BY finished_at DESC LIMIT 1",
-        [analysis, parameters_hash, RunStatus.COMPLETED],
+        "SELECT analysis, parameters_hash, record FROM analytics.runs WHERE status = ? "
+        "AND analysis IN (SELECT unnest(?::VARCHAR[])) AND parameters_hash IN (SELECT unnest(?::VARCHAR[])) "
+        "QUALIFY row_number() OVER (PARTITION BY analysis, parameters_hash ORDER BY finished_at DESC) = 1",
+        [RunStatus.COMPLETED, [analysis for analysis, _ in wanted], [one for _, one in wanted]],
     )
-    return RunRecord.model_validate_json(rows[0]["record"]) if rows else None
+    found = {(row["analysis"], row["parameters_hash"]): row["record"] for row in rows}
+    return {key: RunRecord.model_validate_json(found[key]) for key in wanted if key in found}
 
 
 def _is_due(lake: Lake, planned: Plan) -> bool:
@@ -149,7 +158,7 @@ def _is_due(lake: Lake, planned: Plan) -> bool:
     hours = registry.SCHEDULES[planned.notebook.schedule or registry.HOURLY]
     if hours == 0:
         return True
-    before = latest(lake, planned.analysis, identity.hash_of(planned.parameters))
+    before = next(iter(latest_of(lake, [(planned.analysis, identity.hash_of(planned.parameters))]).values()), None)
     if hours is None or before is None:
         return hours is not None
     return dt.datetime.now(dt.UTC) - before.finished_at >= dt.timedelta(hours=hours)

@@ -25,6 +25,7 @@ from medisync.fastlane import kernels
 from medisync.lake import Lake
 from medisync.reports.page import write_report
 from medisync.runs import identity, notices, planning, printed_keys, recall, versions
+from medisync.runs.earlier import EarlierRuns
 from medisync.runs.execution import Execution, NotebookFailedError, execute
 from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from medisync.runs.planning import Plan, plan
@@ -51,10 +52,11 @@ class Request:
     flow_run_id: str | None = None
 
 
-def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
+def perform(lake: Lake, chosen: Plan, request: Request, earlier: EarlierRuns | None = None) -> Outcome:
     """Run one planned analysis, record and publish it. Never raises for a notebook's fault: see the outcome.
 
-    Raises what the lake raises when the run cannot be recorded.
+    ``earlier`` are the runs before, when the round has asked for them. Raises what the lake raises when the run cannot
+    be recorded.
     """
     if chosen.answered_by is not None:
         return Outcome(record=chosen.answered_by, skipped=True)
@@ -69,10 +71,12 @@ def perform(lake: Lake, chosen: Plan, request: Request) -> Outcome:
         flow_run_id=request.flow_run_id,
         started_at=started,
     ):
-        return _performed(lake, chosen, request, run_id, started)
+        return _performed(lake, chosen, request, run_id, started, earlier)
 
 
-def _performed(lake: Lake, chosen: Plan, request: Request, run_id: str, started: dt.datetime) -> Outcome:
+def _performed(
+    lake: Lake, chosen: Plan, request: Request, run_id: str, started: dt.datetime, earlier: EarlierRuns | None
+) -> Outcome:
     settings = lake.settings
     folder = settings.reports / "runs" / run_id
     attempts = 0
@@ -111,7 +115,7 @@ def _performed(lake: Lake, chosen: Plan, request: Request, run_id: str, started:
     result = None if failure else result
     record = _record(run_id, chosen, request, started, attempts, result, failure)
     if result is not None and chosen.is_default:
-        record, result = _with_notices(lake, record, result)
+        record, result = _with_notices(lake, chosen, record, result, earlier)
     try:
         _keep_files(folder, record, result)
     except Exception as error:  # a full disk, say: what cannot be shown is not published
@@ -154,11 +158,14 @@ def _without_keys(lake: Lake, executed: Path, chosen: Plan, result: Result | Non
     )
 
 
-def _with_notices(lake: Lake, record: RunRecord, result: Result) -> tuple[RunRecord, Result]:
+def _with_notices(
+    lake: Lake, chosen: Plan, record: RunRecord, result: Result, earlier: EarlierRuns | None
+) -> tuple[RunRecord, Result]:
     """Both with what moved since the run before; pages show it where they show the result's cautions."""
     try:
-        earlier = planning.latest(lake, record.analysis, record.parameters_hash)
-        told = notices.notices(lake, result, record.snapshot_id, earlier) if earlier else ()
+        known = earlier or EarlierRuns.of(lake, [chosen])
+        before = known.record(record.analysis, record.parameters_hash)
+        told = notices.notices(lake, result, record.snapshot_id, before, known.result(lake, before)) if before else ()
     except Exception as error:  # a result is not withheld for want of a remark about it
         log.error("Could not compare %s with the run before", record.analysis, exc_info=error)
         return record, result
@@ -191,9 +198,7 @@ def _record(
         title=chosen.notebook.title,
         status=RunStatus.FAILED if failure else RunStatus.COMPLETED,
         parameters=chosen.parameters,
-        parameters_hash=identity.hash_of(
-            [chosen.parameters, chosen.as_of.isoformat()] if chosen.as_of else chosen.parameters
-        ),  # a backfill is not what is served for these parameters
+        parameters_hash=planning.parameters_hash(chosen),
         snapshot_id=chosen.snapshot_id,
         inputs=chosen.inputs,
         run_key=chosen.run_key,
@@ -230,9 +235,10 @@ def run(
 ) -> list[Outcome]:
     """A whole round in this process, several notebooks at once; ``on_outcome`` hears of each as it ends."""
     plans = plan(lake, names, parameters=parameters, force=force, as_of=as_of)
+    earlier = EarlierRuns.of(lake, plans)
     outcomes: dict[str, Outcome] = {}
     with ThreadPoolExecutor(max_workers=lake.settings.kernels) as pool:
-        for outcome in _as_they_end(lake, plans, request, pool):
+        for outcome in _as_they_end(lake, earlier, plans, request, pool):
             outcomes[outcome.record.analysis] = outcome
             if on_outcome is not None:
                 on_outcome(outcome)
@@ -240,8 +246,11 @@ def run(
     return [outcomes[one.analysis] for one in plans]
 
 
-def _as_they_end(lake: Lake, plans: list[Plan], request: Request, pool: ThreadPoolExecutor) -> Iterator[Outcome]:
-    for future in as_completed([pool.submit(perform, lake, one, request) for one in plans]):
+def _as_they_end(
+    lake: Lake, earlier: EarlierRuns, plans: list[Plan], request: Request, pool: ThreadPoolExecutor
+) -> Iterator[Outcome]:
+    waiting = [pool.submit(perform, lake, one, request, earlier) for one in earlier.longest_first(plans)]
+    for future in as_completed(waiting):
         yield future.result()
 
 

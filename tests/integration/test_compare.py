@@ -20,6 +20,7 @@ from medisync.runs import backfill, lineage, notices, planning, versions
 from medisync.runs.compare import compare
 from medisync.runs.lineage_picture import picture
 from medisync.runs.planning import SnapshotExpiredError
+from medisync.runs.published import result_of
 from medisync.runs.record import RunRecord
 from medisync.runs.records import NoSuchRunError
 from medisync.runs.why import why
@@ -160,7 +161,9 @@ class TestCompare:
 class TestNotices:
     def test_a_rewritten_week_is_flagged_with_its_cause(self, story: Story) -> None:
         result = weekly(story.lake, story.second.snapshot_id)
-        told = notices.notices(story.lake, result, story.second.snapshot_id, story.first)
+        told = notices.notices(
+            story.lake, result, story.second.snapshot_id, story.first, result_of(story.lake, story.first.run_id)
+        )
         [sentence] = told
         assert sentence == (
             "The admissions of week 2024-W11 rose by 150 % since the run before, from 20 to 50, because delivery "
@@ -172,7 +175,11 @@ class TestNotices:
         rows = tuple((week, n * 2) for week, n in before.tables["weekly"].rows)
         tables = {"weekly": Table(title="W", columns=("week", "admissions"), rows=rows)}
         told = notices.notices(
-            story.lake, before.model_copy(update={"tables": tables}), story.second.snapshot_id, story.second
+            story.lake,
+            before.model_copy(update={"tables": tables}),
+            story.second.snapshot_id,
+            story.second,
+            result_of(story.lake, story.second.run_id),
         )
         assert len(told) == 1  # the last week was not whole
         assert "although no delivery was loaded in between" in told[0]

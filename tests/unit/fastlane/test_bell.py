@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import stat
 
 import anyio
@@ -12,7 +13,7 @@ from medisync.fastlane import bell
 from medisync.settings import Settings
 
 
-def is_rung(listening: object) -> bool:
+def is_rung(listening: socket.socket) -> bool:
     return bool(select.select([listening], [], [], 0)[0])
 
 
