@@ -89,6 +89,8 @@ def _lay_out(drawing: MplFigure) -> None:
     """
     for axes in drawing.axes:
         _keep_days(axes.xaxis)
+        for axis in (axes.xaxis, axes.yaxis):
+            _remember_ticks(axis)
     engine = drawing.get_layout_engine()
     if engine is not None:
         engine.execute(drawing)
@@ -107,6 +109,34 @@ def _keep_days(axis: Axis) -> None:
     kept.set_offset_string(formatter.get_offset())
     axis.set_major_locator(FixedLocator(places))
     axis.set_major_formatter(kept)
+
+
+def _remember_ticks(axis: Axis) -> None:
+    """Have the ticks of an axis placed and measured once for each place the layout tries.
+
+    Matplotlib does it a dozen times, for every question about the axis' extent, and half of the time a drawing takes
+    went into it. What the ticks depend on while a finished drawing is laid out and saved is in the key.
+    """
+    place, measure = axis._update_ticks, axis._get_ticklabel_bboxes  # type: ignore[attr-defined]
+    placed: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
+
+    def where() -> tuple[Any, ...]:
+        return (*axis.axes.bbox.bounds, *axis.get_view_interval(), axis.figure.dpi)  # type: ignore[union-attr]
+
+    def placed_once() -> Any:
+        key = where()
+        if placed.get("key") != key:
+            placed.update(key=key, ticks=place())
+        return list(placed["ticks"])
+
+    def measured_once(ticks: list[Any], renderer: Any) -> Any:
+        key = (*where(), *map(id, ticks))
+        if measured.get("key") != key or measured["renderer"] is not renderer:
+            measured.update(key=key, renderer=renderer, boxes=measure(ticks, renderer))
+        return tuple([box.frozen() for box in boxes] for boxes in measured["boxes"])
+
+    vars(axis).update(_update_ticks=placed_once, _get_ticklabel_bboxes=measured_once)
 
 
 def _attribute(text: str) -> str:
