@@ -122,7 +122,7 @@ def _remember_ticks(axis: Axis) -> None:
     measured: dict[str, Any] = {}
 
     def where() -> tuple[Any, ...]:
-        return (*axis.axes.bbox.bounds, *axis.get_view_interval(), axis.figure.dpi)  # type: ignore[union-attr]
+        return (*axis.axes.bbox.bounds, *axis.get_view_interval(), axis.figure.dpi)
 
     def placed_once() -> Any:
         key = where()
