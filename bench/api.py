@@ -33,6 +33,7 @@ from bench.report import Metric, main
 from medisync import intake
 from medisync.access.permissions import Role
 from medisync.access.service import Access
+from medisync.access.sessions import FAMILY_LIFE
 from medisync.api import server
 from medisync.lake import Lake
 from medisync.runs.publishing import publish
@@ -69,7 +70,7 @@ def measure() -> dict[str, Metric]:
             _say(f"{RATE:g} reads a second beside an analysis")
             p99 = _beside_an_analysis(settings, headers)
             _say(f"{STREAMS:,} streams")
-            stream = _streams(settings, headers, api, lake)
+            stream = _streams(settings, api, lake)
             _say("reads while files are delivered and analysed")
             errors, reads = _while_written(folder, settings, headers)
         lake.close()
@@ -180,14 +181,25 @@ def _running(settings: Settings, *arguments: str) -> Iterator[None]:
         runner.wait(10)
 
 
-def _streams(settings: Settings, headers: dict[str, str], api: psutil.Process, lake: Lake) -> dict[str, Any]:
-    """Many clients on one process; how long a commit takes to reach each, and what a client costs in memory."""
+def _tokens(settings: Settings, number: int) -> list[str]:
+    """A token of a session of its own for each client, as after as many logins; without their passwords' argon2."""
+    access = Access.open(settings)
+    sessions = [access.sessions.start("bench", "token", FAMILY_LIFE).session_id for _ in range(number)]
+    tokens = [access.tokens.issue("bench", Role.ANALYST, one) for one in sessions]
+    access.ledger.dispose()
+    return tokens
+
+
+def _streams(settings: Settings, api: psutil.Process, lake: Lake) -> dict[str, Any]:
+    """Many clients on one process, each with a session of its own; how long a commit takes to reach each, and what a
+    client costs in memory."""
+    tokens = _tokens(settings, STREAMS)
     before = api.memory_full_info().uss
-    command = [sys.executable, "-m", "bench.listeners", str(settings.api_port), str(STREAMS)]
+    command = [sys.executable, "-m", "bench.listeners", str(settings.api_port)]
     listeners = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert listeners.stdin is not None and listeners.stdout is not None  # noqa: S101, PT018 - for the type checker
     try:
-        listeners.stdin.write(headers["Authorization"].removeprefix("Bearer ") + "\n")
+        listeners.stdin.write(json.dumps(tokens) + "\n")
         listeners.stdin.flush()
         if listeners.stdout.readline().strip() != "ready":
             raise RuntimeError("the stream ended before it began")

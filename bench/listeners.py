@@ -1,8 +1,8 @@
-"""Many stream clients in a process of their own, at little cost: ``python -m bench.listeners PORT NUMBER``.
+"""Many stream clients in a process of their own, at little cost: ``python -m bench.listeners PORT``.
 
-The first line of standard input is the access token. ``ready`` is printed when every client has its ``stream.ready``;
-after a further line of input, one JSON object: run id -> when each client heard of it, on the clock that all processes
-of a machine share (``time.monotonic``).
+The first line of standard input is a JSON list of access tokens, a client for each. ``ready`` is printed when every
+client has its ``stream.ready``; after a further line of input, one JSON object: run id -> when each client heard of it,
+on the clock that all processes of a machine share (``time.monotonic``).
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ TAIL_BYTES = 64
 
 
 class Listeners:
-    """``number`` plain sockets and one ``epoll``; nothing is done for each client but to look for run ids."""
+    """A plain socket for each of ``tokens`` and one ``epoll``; a client costs no more than looking for run ids."""
 
-    def __init__(self, port: int, number: int, token: str) -> None:
+    def __init__(self, port: int, tokens: list[str]) -> None:
         self.heard: defaultdict[str, list[float]] = defaultdict(list)
         self.lost = 0
         self._epoll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._tails: dict[int, bytes] = {}
         self._greeted: set[int] = set()
-        request = f"GET {STREAM} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
-        for _ in range(number):
+        for token in tokens:
             client = socket.create_connection((HOST, port))
-            client.sendall(request)
+            client.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
             client.setblocking(False)
             self._sockets[client.fileno()], self._tails[client.fileno()] = client, b""
             self._epoll.register(client.fileno(), select.EPOLLIN)
             self.read(0)
-        while len(self._greeted) < number and not self.lost:
+        while len(self._greeted) < len(tokens) and not self.lost:
             self.read(1)
 
     def read(self, seconds: float, *, until: int | None = None) -> bool:
@@ -75,8 +74,8 @@ class Listeners:
 
 def main() -> None:
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as told:  # nothing is read ahead
-        token = told.readline().decode().strip()
-    listeners = Listeners(int(sys.argv[1]), int(sys.argv[2]), token)
+        tokens = json.loads(told.readline())
+    listeners = Listeners(int(sys.argv[1]), tokens)
     print("ready" if not listeners.lost else "lost", flush=True)
     listeners.listen_until_told()
     print(json.dumps({"heard": listeners.heard, "lost": listeners.lost}), flush=True)

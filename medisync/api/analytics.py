@@ -261,7 +261,7 @@ async def stream(request: Request, principal: Reader) -> EventStream:
     """
     house = house_of(request)
     client = house.hub.join(Sight(principal))
-    return EventStream(house.hub, client, request, principal)
+    return EventStream(house.hub, house.doorkeeper, client, request, principal)
 
 
 async def _state(house: House, request: Request) -> tuple[State, bool]:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from medisync.access.gate import where
 from medisync.access.principal import Principal
 from medisync.access.service import Access
+from medisync.api.doorkeeper import Doorkeeper
 from medisync.api.health import Monitor
 from medisync.api.hub import Hub
 from medisync.api.orchestrator import Orchestrator
@@ -34,6 +35,7 @@ class House:
     reader: LakeReader = field(init=False)
     shelf: Shelf = field(init=False)
     hub: Hub = field(init=False)
+    doorkeeper: Doorkeeper = field(init=False)
     prefect: Orchestrator = field(init=False)
     monitor: Monitor = field(init=False)
     reads: Reads = field(init=False)
@@ -43,12 +45,14 @@ class House:
         self.reader = LakeReader(self.settings)
         self.shelf = Shelf(self.reader.lake)
         self.hub = Hub(self.reader, self.shelf)
+        self.doorkeeper = Doorkeeper(self.access)
         self.prefect = Orchestrator(self.settings)
         self.monitor = Monitor(self.settings, self.reader, self.hub, self.prefect)
         self.reads = Reads(self.access)
 
     async def open(self) -> None:
         await self.hub.start()
+        self.doorkeeper.start()
         await self.monitor.look()
         self.monitor.start()
 
@@ -65,6 +69,7 @@ class House:
             self._watcher.close()
         await self.monitor.close()
         await self.hub.close()
+        await self.doorkeeper.close()
         await self.reads.close()
         await self.prefect.close()
         self.reader.close()

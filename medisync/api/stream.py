@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from medisync.access.gate import authenticate
+from medisync.access.gate import credentials
 from medisync.access.principal import Principal
-from medisync.api.changes import as_lines
+from medisync.api.doorkeeper import Doorkeeper, Guest
 from medisync.api.hub import Client, Hub
-from medisync.errors import MediSyncError
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
-RECHECK_SECONDS = 5.0
-"""How often a stream asks whether its visitor is still let in: tokens expire, accounts are disabled."""
-
 RETRY_MILLISECONDS = 2_000
 HEARTBEAT = b": alive\n\n"
 
 
 class EventStream(Response):
-    """Sends what the hub gives a client, until the client goes, is too slow, or is no longer let in."""
+    """Sends what the hub gives a client, until the client goes, is too slow, or the doorkeeper ends it."""
 
-    def __init__(self, hub: Hub, client: Client, request: Request, principal: Principal) -> None:
+    def __init__(
+        self, hub: Hub, doorkeeper: Doorkeeper, client: Client, request: Request, principal: Principal
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.media_type = "text/event-stream"
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._hub, self._client = hub, client
-        self._request, self._principal = request, principal
+        self._hub, self._client, self._doorkeeper = hub, client, doorkeeper
+        self._guest = Guest(client, *credentials(request), principal)
         self._until = hub.position  # from here on, events come through the hub
         self._last_id = request.headers.get("last-event-id")
 
@@ -43,8 +40,9 @@ class EventStream(Response):
         sending = asyncio.create_task(self._send_all(send))
         self._client.on_drop = sending.cancel
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await _until_gone(receive, sending)
+            with self._doorkeeper.watching(self._guest):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await _until_gone(receive, sending)
         finally:
             self._hub.leave(self._client)
             sending.cancel()
@@ -56,30 +54,9 @@ class EventStream(Response):
         first = f"retry: {RETRY_MILLISECONDS}\n\n".encode()
         first += await self._hub.missed(self._last_id, self._client, self._until)
         await _piece(send, first)
-        sent_at = checked_at = time.monotonic()
-        while True:
-            lines = await self._client.take(RECHECK_SECONDS)
-            if lines is None:
-                break
-            now = time.monotonic()
-            if now - checked_at >= RECHECK_SECONDS:
-                checked_at = now
-                if not await self._is_let_in():
-                    await _piece(send, as_lines("stream.end", {"reason": "not-authenticated"}))
-                    break
-            if not lines and now - sent_at >= HEARTBEAT_SECONDS:
-                lines = HEARTBEAT
-            if lines:
-                sent_at = now
-                await _piece(send, lines)
+        while (lines := await self._client.take(HEARTBEAT_SECONDS)) is not None:
+            await _piece(send, lines or HEARTBEAT)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _is_let_in(self) -> bool:
-        """Whether the same visitor, in the same role, would still be let in."""
-        try:
-            return await authenticate(self._request) == self._principal
-        except MediSyncError as error:
-            return error.http_status >= 500  # who cannot be asked now is asked again later
 
 
 async def _cut(scope: Scope) -> None:

@@ -19,7 +19,7 @@ from medisync.access.permissions import Role
 from medisync.access.principal import Principal
 from medisync.access.service import Access
 from medisync.analyses.contract import Table
-from medisync.api import changes, stream
+from medisync.api import changes, doorkeeper
 from medisync.api.changes import Event, GapError, events_after, parse_id
 from medisync.api.hub import LONGEST_QUEUE, Client
 from medisync.api.views import Sight
@@ -243,7 +243,7 @@ def test_a_socket_that_is_not_read_is_closed_while_others_hear_everything(door: 
 
 
 def test_a_token_s_end_is_the_stream_s_end(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr(doorkeeper, "RECHECK_SECONDS", 0.1)
     accounts = Access.open(door.settings).accounts
     accounts.add("leaver", Role.CLINICIAN, PASSWORD, must_change=False)
     answer = door.client.post("/api/auth/token", json={"username": "leaver", "password": PASSWORD})
