@@ -78,7 +78,7 @@ class SessionIdentity(IdentityProvider):
         return User(username=principal.name, name=principal.name, display_name=principal.name)
 
     def get_handlers(self) -> list[tuple[str, object]]:
-        return [(r"/login", ToLogin), (r"/logout", ToLogout), (rf"/{HEALTH_PATH}", Health)]
+        return [(r"/login", ToLogin), (r"/logout", ToLogout), (r"/start", ToStart), (rf"/{HEALTH_PATH}", Health)]
 
     def is_token_authenticated(self, handler: tornado.web.RequestHandler) -> bool:  # noqa: ARG002
         """Never: so Jupyter checks its XSRF token on every write, and the origin of every websocket."""
@@ -165,9 +165,17 @@ class ToLogin(JupyterHandler):
 class ToLogout(JupyterHandler):
     """Leads to the one logout page."""
 
+    there = "logout"
+
     @allow_unauthenticated
     def get(self) -> None:
-        self.redirect(addresses.api_address(access().settings, addresses.host_of(self.request.host)) + "logout")
+        self.redirect(addresses.api_address(access().settings, addresses.host_of(self.request.host)) + self.there)
+
+
+class ToStart(ToLogout):
+    """Leads to the start page, which says what else the visitor may open."""
+
+    there = ""
 
 
 class Health(tornado.web.RequestHandler):

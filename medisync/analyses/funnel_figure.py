@@ -42,7 +42,7 @@ def funnel_figure(table: pd.DataFrame, funnel: Funnel, *, what: str, table_name:
     axes.set_xlabel("index stays")
     axes.set_ylabel("readmitted, %")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
     names = ", ".join(str(unit) for unit in shown["unit"][out]) or "none"
     alt = (
         f"Funnel plot of {len(shown)} units ({what}): rate of readmission by number of index stays, around "

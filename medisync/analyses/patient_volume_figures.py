@@ -117,7 +117,7 @@ def finish_axes(axes: Axes, label: str, highest: float) -> None:
 
     locator = AutoDateLocator(minticks=4, maxticks=8)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=True))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=["", "%Y", "%Y", *["%d %b %Y"] * 3]))
     axes.set_ylim(0, max(highest * 1.08, 1.0))
     axes.set_ylabel(label)
     axes.margins(x=0.01)

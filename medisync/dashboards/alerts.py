@@ -39,9 +39,10 @@ def alerts(view: View) -> list[Alert]:
 
 
 def watched(view: View) -> bool:
-    """Whether there is a result about surges: only then their absence says something."""
+    """Whether the alerts above hold every surge there is: only then their absence says something. Of what was released
+    a surge may be withheld."""
     one = view.of(SURGES)
-    return one is not None and one.result is not None
+    return view.is_whole and one is not None and one.result is not None
 
 
 def _surges(view: View) -> list[Alert]:

@@ -70,17 +70,14 @@ class Data(ChoosingPage):
         if running:
             made.append(_panel("running", running=running))
         made.append(_panel("failures", failed=failed, view=view))
-        made.append(
-            _panel("runs", runs=runs, reports_kept=reports, is_filtered=bool(chosen["analysis"] or chosen["status"]))
-        )
+        made.append(_panel("deliveries", deliveries=deliveries, judged=judged))
+        made.append(_panel("quarantine", faults=faults))
+        made.append(_panel("packs", packs=kept_packs(self.settings, "full")[:LISTED]))
+        is_filtered = bool(chosen["analysis"] or chosen["status"])
+        made.append(_panel("runs", runs=runs, reports_kept=reports, is_filtered=is_filtered))
         if self._may_trigger:
             made.append(_panel("rerun", forms=run_forms(self.settings)))
-        return [
-            *made,
-            _panel("deliveries", deliveries=deliveries, judged=judged),
-            _panel("quarantine", faults=faults),
-            _panel("packs", packs=kept_packs(self.settings, "full")[:LISTED]),
-        ]
+        return made
 
     def _comparison(self, before: str, after: str) -> Part:
         """Results never change: what was compared once stays."""

@@ -104,7 +104,7 @@ class Forecasts(ChoosingPage):
             *self.site_control(view, chosen.get("site", "")),
             Control("frequency", "Length of a period", chosen.get("frequency", "weekly"), FREQUENCIES),
             number("horizon", "Periods ahead", "8"),
-            number("beds", "Beds there are", "not compared"),
+            number("beds", "Beds there are", "not set"),
             slider("admissions", "What if: admissions"),
             slider("stay", "What if: length of stay"),
         ]

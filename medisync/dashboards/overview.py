@@ -44,7 +44,14 @@ def parts(view: View, settings: Settings, since: Since | None = None) -> list[Pa
     made = heading(view, settings)
     found = alerts(view)
     says = f"{len(found)} {'alert' if len(found) == 1 else 'alerts'}." if found else ""
-    made.append(Part("alerts", "alerts", render("alerts.html", found=found, is_watched=watched(view)), says=says))
+    made.append(
+        Part(
+            "alerts",
+            "alerts",
+            render("alerts.html", found=found, is_watched=watched(view), is_whole=view.is_whole),
+            says=says,
+        )
+    )
     if since is not None and view.last_run_at is not None and not view.trouble:
         made.append(Part("since", "since", render("since.html", since=since)))
     if view.deliveries:

@@ -37,8 +37,9 @@ class Control:
 
 @dataclass(frozen=True)
 class Panel:
-    """What a panel shows. ``figures`` and ``tables`` are shown in this order; ``note`` says where it comes from when no
-    stored run does; ``trouble`` says why there is nothing to show."""
+    """What a panel shows. ``figures`` and ``tables`` are shown in this order; where there is a ``brief``, it is shown
+    and the tables behind it open on demand. ``note`` says where it comes from when no stored run does; ``trouble`` says
+    why there is nothing to show."""
 
     name: str
     title: str
@@ -46,6 +47,7 @@ class Panel:
     finding: str = ""
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
+    brief: Table | None = None
     data: tuple[tuple[str, Table], ...] = ()  # figure name -> the table behind it
     warnings: tuple[str, ...] = ()
     note: str = ""

@@ -42,6 +42,7 @@ class View:
     deliveries: tuple[DeliveryLine, ...] = ()
     reports: frozenset[str] = frozenset()  # run ids whose report is kept
     trouble: str | None = None
+    is_whole: bool = True  # False: what is shown was released, and anything may be missing from it
 
     @property
     def has_data(self) -> bool:
@@ -126,6 +127,7 @@ class Reader:
             reports=frozenset(run_id for run_id in shown if run_id and report_path(self.settings, run_id).exists())
             if has_all
             else frozenset(),  # a report is the whole result
+            is_whole=has_all,
         )
 
 

@@ -8,7 +8,7 @@ import jinja2
 
 from medisync.dashboards.parts import TEMPLATES
 from medisync.reports.page import TEMPLATES as REPORT_TEMPLATES
-from medisync.reports.page import cell, csv_address, words
+from medisync.reports.page import as_shown, cell, csv_address, words
 from medisync.reports.phrases import FINDING_WORDS, STATE_WORDS, day, iso, tied, when
 from medisync.reports.provenance import provenance
 
@@ -34,7 +34,15 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        when=when, day=day, iso=iso, tied=tied, cell=cell, words=words, provenance=provenance, csv_address=csv_address
+        when=when,
+        day=day,
+        iso=iso,
+        tied=tied,
+        cell=cell,
+        as_shown=as_shown,
+        words=words,
+        provenance=provenance,
+        csv_address=csv_address,
     )
     made.globals.update(
         state_words=STATE_WORDS, finding_words=FINDING_WORDS, reports=REPORTS_PATH, rows_on_a_tile=ROWS_ON_A_PAGE

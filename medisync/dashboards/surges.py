@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medisync.analyses.contract import Result, Table
+from medisync.analyses.contract import Result, Scalar, Table
 from medisync.dashboards.chosen import ChoosingPage, options, result_or_trouble
 from medisync.dashboards.overview import heading
 from medisync.dashboards.panels import Control, Panel, controls_part, of_result, panel_part
@@ -26,6 +26,9 @@ STATES = {
     "not judged": ("unknown", "Not judged"),
 }
 """State in the result -> the cell's class and its words."""
+
+AHEAD_SHOWN = 8
+"""Series of the outlook that are shown; all of them open on demand."""
 
 
 class Surges(ChoosingPage):
@@ -80,7 +83,14 @@ def details(result: Result, condition: str, record: RunRecord | None, note: str 
     """Alerts, series and outlook, of one condition or of all."""
     shown = only(result, condition) if condition else result
     alerts = of_result(
-        shown, name="alerts", title="This week", figures=(), tables=("alerts",), record=record, note=note, is_wide=True
+        _in_words(shown),
+        name="alerts",
+        title="This week",
+        figures=(),
+        tables=("alerts",),
+        record=record,
+        note=note,
+        is_wide=True,
     )
     panels = [alerts]
     if shown.figures:
@@ -95,8 +105,35 @@ def details(result: Result, condition: str, record: RunRecord | None, note: str 
     if "ahead" in shown.tables and shown.tables["ahead"].rows:
         ahead = of_result(shown, name="ahead", title="The next weeks", figures=(), tables=("ahead",), is_wide=True)
         words = "Probability that a week's admissions exceed the surge threshold, from joint sample paths."
-        panels.append(_bare(ahead, f"{words} {note}".strip()))
+        ahead = _bare(ahead, f"{words} {note}".strip())
+        panels.append(replace(ahead, headline=likeliest(ahead.tables[0]), brief=outlook(ahead.tables[0])))
     return panels
+
+
+def outlook(table: Table) -> Table:
+    """The series likeliest to exceed their threshold, in percent."""
+    rows = sorted(table.rows, key=_highest, reverse=True)[:AHEAD_SHOWN]
+    shown = tuple(tuple(100 * value if isinstance(value, float) else value for value in row) for row in rows)
+    title = f"{table.title}, %" if len(rows) == len(table.rows) else f"The likeliest of {len(table.rows):,} series, %"
+    return table.model_copy(update={"title": title, "rows": shown})
+
+
+def likeliest(table: Table) -> str:
+    """Which series is likeliest to exceed its threshold, in a sentence; "" where no probability is known."""
+    row = max(table.rows, key=_highest)
+    share = _highest(row)
+    if share < 0:
+        return ""
+    named = dict(zip(table.columns, row, strict=True))
+    return (
+        f"Likeliest to exceed its threshold in the weeks ahead: {named.get('condition')}, {named.get('site')} "
+        f"({'less than 1' if share < 0.01 else round(100 * share)} % for any of them)."
+    )
+
+
+def _highest(row: Sequence[Scalar]) -> float:
+    """Of any of the weeks, which no single one exceeds."""
+    return max((value for value in row if isinstance(value, float)), default=-1.0)
 
 
 def only(result: Result, condition: str) -> Result:
@@ -134,6 +171,18 @@ def _rows_of(table: Table, condition: str) -> Table:
         return table
     place = table.columns.index("condition")
     return table.model_copy(update={"rows": tuple(row for row in table.rows if row[place] == condition)})
+
+
+def _in_words(result: Result) -> Result:
+    """With the states of its alerts as people call them."""
+    table = result.tables.get("alerts")
+    if table is None or "state" not in table.columns:
+        return result
+    place = table.columns.index("state")
+    rows = tuple(
+        (*row[:place], STATES.get(str(row[place]), ("", row[place]))[1], *row[place + 1 :]) for row in table.rows
+    )
+    return result.model_copy(update={"tables": {**result.tables, "alerts": table.model_copy(update={"rows": rows})}})
 
 
 def _bare(panel: Panel, note: str) -> Panel:

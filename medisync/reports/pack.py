@@ -19,7 +19,7 @@ from medisync.access.principal import Audience
 from medisync.analyses.contract import Result, Table
 from medisync.analyses.figures import INK
 from medisync.lake import Lake
-from medisync.reports.page import cell, environment, stylesheet, words
+from medisync.reports.page import as_shown, cell, environment, stylesheet, words
 from medisync.reports.phrases import FINDING_WORDS, STATE_WORDS, day, when
 from medisync.reports.provenance import provenance
 from medisync.runs import registry
@@ -229,7 +229,7 @@ def printable(table: Table) -> dict[str, object] | None:
     """``table`` as rows of text that fit a page, turned where it is wide and short; None when it does not fit."""
     if not table.rows or len(table.rows) > ROWS_IN_PRINT:
         return None
-    rows: Sequence[Sequence[str]] = [[cell(value) for value in row] for row in table.rows]
+    rows: Sequence[Sequence[str]] = as_shown(table)
     head = [words(name) for name in table.columns]
     if len(head) > COLUMNS_IN_PRINT:
         if len(rows) >= COLUMNS_IN_PRINT:

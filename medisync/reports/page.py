@@ -6,6 +6,8 @@ import base64
 import csv
 import functools
 import io
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ def environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     templates.filters["cell"] = cell
+    templates.filters["as_shown"] = as_shown
     templates.filters["words"] = words
     templates.filters["csv_address"] = csv_address
     templates.filters["provenance"] = _provenance
@@ -94,6 +97,30 @@ def cell(value: Scalar) -> str:
             return "< 0.001" if value > 0 else f"{value:.2g}"
         return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
     return value
+
+
+def as_shown(table: Table) -> list[list[str]]:
+    """The rows of ``table`` for people: numbers of one column with equally many decimals, so that they can be compared
+    at a glance."""
+    columns = [_column([row[place] for row in table.rows]) for place in range(len(table.columns))]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _column(values: Sequence[Scalar]) -> list[str]:
+    numbers = [abs(value) for value in values if isinstance(value, float) and math.isfinite(value)]
+    if all(number.is_integer() for number in numbers) or any(number >= 1e6 for number in numbers):
+        return [cell(value) for value in values]
+    largest = max(numbers)
+    decimals = 1 if largest >= 10 else 2 if largest > 1 else 3
+    return [_decimals(value, decimals) if isinstance(value, (int, float)) else cell(value) for value in values]
+
+
+def _decimals(value: float, decimals: int) -> str:
+    if isinstance(value, bool) or not math.isfinite(value):
+        return cell(value)
+    if 0 < abs(value) < 10**-decimals / 2:
+        return f"{'<' if value > 0 else '>'} {math.copysign(10**-decimals, value):.{decimals}f}"
+    return f"{value:,.{decimals}f}"
 
 
 def words(name: Any) -> str:

@@ -17,7 +17,7 @@ STATE_WORDS = {
 }
 
 FINDING_WORDS = {
-    Finding.SIGNAL: "Beyond chance",
+    Finding.SIGNAL: "A finding beyond chance",
     Finding.NOTHING: "Nothing beyond chance",
     Finding.DESCRIPTION: "Description",
     Finding.TOO_LITTLE: "Too little data to say",

@@ -99,6 +99,8 @@ def test_pages_are_for_every_role_and_their_server_for_nothing_else(doors: Setti
     known = {} if role is None else cookies(doors, role)
     with httpx.Client(base_url=doors.pages_url, cookies=known, timeout=PATIENCE_SECONDS) as pages:
         assert pages.get("health").status_code == 200
+        assert pages.get("start").headers["Location"] == doors.api_url
+        assert pages.get("logout").headers["Location"] == f"{doors.api_url}logout"
         assert pages.get(f"api/kernels/{NO_KERNEL}").status_code == (403 if role is None else 404)
         assert pages.request("DELETE", f"api/kernels/{NO_KERNEL}").status_code == 403
         report = {None: 302, Role.VIEWER: 403}.get(role, 404)

@@ -23,7 +23,8 @@ from websockets.sync.client import ClientConnection, connect
 from medisync.access.permissions import Role
 from medisync.supervisor import crashes
 from tests.support.admissions_csv import admissions, write_csv
-from tests.support.login import cookies
+from tests.support.login import cookies, log_in
+from tests.support.pages import Watched, chromium
 from tests.support.running import (
     PATIENCE_SECONDS,
     RunningWorkspace,
@@ -115,6 +116,26 @@ def test_prefect_asks_for_its_secret_and_its_door_for_an_administrator(running: 
         assert json.loads(events.recv(timeout=PATIENCE_SECONDS))["type"] == "auth_success"
         events.send(json.dumps({"type": "filter", "filter": {}}))
         wait_until(lambda: _hears_of_an_event(events, door, known, site), seconds=60, what="an event is heard of")
+
+
+@pytest.mark.browser
+def test_prefect_s_pages_open_behind_the_door_and_ask_no_other_machine(running: RunningWorkspace) -> None:
+    settings = running.settings
+    with chromium() as browser:
+        context = browser.new_context()
+        log_in(context, settings, Role.ADMIN)
+        watched = Watched(context.new_page())
+        refused: list[str] = []
+        watched.page.on("requestfailed", lambda request: refused.append(request.url))
+        watched.page.goto(f"{settings.api_url}prefect/deployments", wait_until="domcontentloaded")
+
+        def names_ours() -> bool:
+            watched.page.wait_for_timeout(100)
+            return "refresh-cache" in watched.page.inner_text("body")
+
+        wait_until(names_ours, seconds=PATIENCE_SECONDS, what="Prefect's own page names our deployments")
+        asked = [url for url in watched.elsewhere() if url not in refused]
+        assert asked == [], "the policy of our door lets its script talk to this door alone"
 
 
 def _hears_of_an_event(events: ClientConnection, door: str, known: dict[str, str], site: str) -> bool:

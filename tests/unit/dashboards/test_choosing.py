@@ -22,9 +22,9 @@ from medisync.dashboards.live import LivePage, choices_of
 from medisync.dashboards.panels import Control, controls_part
 from medisync.dashboards.parts import Part
 from medisync.dashboards.patients import Patients
-from medisync.dashboards.surges import Surges, heat_map, listed, only
+from medisync.dashboards.surges import AHEAD_SHOWN, Surges, details, heat_map, likeliest, listed, only, outlook
 from medisync.lake import Lake
-from medisync.reports.page import csv_address
+from medisync.reports.page import as_shown, csv_address
 from medisync.settings import Settings
 from tests.support.admissions_csv import admissions, write_csv
 
@@ -170,6 +170,20 @@ class TestSurges:
         assert shown.count("Confirmed surge") == 1
         assert shown.count("Above its threshold") == 1
         assert listed(self.result, "condition") == ("Cold", "Flu")
+
+    def test_the_outlook_shows_the_likeliest_in_percent(self) -> None:
+        rows = tuple((f"C{n}", "North", 0.001 * n, 0.002 * n) for n in range(60))
+        ahead = Table(title="Ahead", columns=("condition", "site", "week of 2024-05-06", "any of them"), rows=rows)
+        assert [row[0] for row in outlook(ahead).rows] == [f"C{n}" for n in range(59, 59 - AHEAD_SHOWN, -1)]
+        assert as_shown(outlook(ahead))[0] == ["C59", "North", "5.90", "11.8"]
+        assert likeliest(ahead).endswith("C59, North (12 % for any of them).")
+        unknown = ahead.model_copy(update={"rows": (("C1", "North", None, None),)})
+        assert (likeliest(unknown), as_shown(outlook(unknown))[0][2]) == ("", "–")
+        whole = self.result.model_copy(update={"tables": {**self.result.tables, "ahead": ahead}})
+        panel = details(whole, "", None)[-1]
+        shown = surges.render("panel.html", panel=panel, view=None, one=None)
+        assert "<summary>All 60 series as numbers</summary>" in shown
+        assert shown.count("<tr>") == AHEAD_SHOWN + 60 + 2
 
     def test_one_condition_is_that_condition_in_every_table(self) -> None:
         shown = only(self.result, "Flu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -85,6 +86,16 @@ def test_a_long_table_stays_in_the_report() -> None:
     tile = html(view(record=record(), result=result(rows=61)), "tile-ages")
     assert "The 61 rows behind this picture are in the full report." in tile
     assert "<details" not in tile
+
+
+def test_a_released_tile_says_what_is_withheld_and_leads_to_no_report() -> None:
+    bare = result().model_copy(update={"figures": ()})
+    shown = replace(view(record=record("r0"), result=bare), is_whole=False)
+    tile = html(shown, "tile-ages")
+    assert "The picture is withheld" in tile
+    assert "<summary>1 caution</summary>" in tile
+    assert "report" not in tile
+    assert "withheld" not in html(view(record=record("r0"), result=bare), "tile-ages")
 
 
 def test_a_report_that_was_cleaned_up_is_not_linked() -> None:

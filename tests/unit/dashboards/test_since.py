@@ -9,10 +9,11 @@ import pytest
 
 from medisync import intake
 from medisync.analyses.contract import Finding, Result, Table
-from medisync.dashboards.alerts import MOST_SURGES, alerts
+from medisync.dashboards.alerts import MOST_SURGES, alerts, watched
 from medisync.dashboards.overview import Overview
 from medisync.dashboards.patients import Patients
 from medisync.dashboards.reading import View
+from medisync.dashboards.rendering import render
 from medisync.dashboards.since import told_numbers
 from medisync.lake import Lake
 from medisync.runs import planning
@@ -101,3 +102,13 @@ def test_alerts_are_surges_failures_and_a_refused_delivery() -> None:
     assert found[MOST_SURGES].says == "2 further series."
     assert alerts(View(shelf=shelf[:1], deliveries=()))[-1].kind == "surge"
     assert alerts(View()) == []
+
+
+def test_no_surge_is_only_said_where_none_can_be_withheld() -> None:
+    quiet = counted(1).model_copy(update={"tables": {}})
+    shelf = (Published("illness_surge_prediction", "Surges", Freshness.CURRENT, result=quiet),)
+    assert watched(View(shelf=shelf))
+    assert not watched(View(shelf=shelf, is_whole=False))
+    said = render("alerts.html", found=[], is_watched=False, is_whole=False)
+    assert "No watched series" not in said
+    assert "roles that see whole results" in said

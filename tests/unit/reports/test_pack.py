@@ -17,7 +17,7 @@ from medisync.analyses.contract import Figure, Finding, Result, Table
 from medisync.lake import Lake
 from medisync.reports import bulletins, pack
 from medisync.reports.pack import Pack, Section, printable
-from medisync.reports.page import fragment
+from medisync.reports.page import as_shown, fragment
 from medisync.runs import planning
 from medisync.runs.published import DataState, Freshness, Published
 from medisync.runs.record import Outcome, RunRecord, RunStatus
@@ -248,3 +248,14 @@ def test_every_table_and_the_numbers_of_every_picture_are_in_the_page_as_csv() -
     ]
     assert files[0] == [["Words.", "patients"], ["Words.", "0"], ["Words.", "1"], ["Words.", "2"]]
     assert files[1] == [["'=name", "patients"], ["'+49", "1"], ["plain", "2"]]
+
+
+def test_the_numbers_of_a_column_have_equally_many_decimals() -> None:
+    columns = ("name", "expected", "p", "whole", "share")
+    rows = (("a", 12.14, 0.5, 3.0, 0.0001), ("b", 3.0, 0.0004, 1000.0, -1.5), ("c", None, 1.0, 2, float("nan")))
+    shown = as_shown(Table(title="t", columns=columns, rows=rows))
+    assert [row[1] for row in shown] == ["12.1", "3.0", "–"]
+    assert [row[2] for row in shown] == ["0.500", "< 0.001", "1.000"]
+    assert [row[3] for row in shown] == ["3", "1,000", "2"]
+    assert [row[4] for row in shown][:2] == ["< 0.01", "-1.50"]
+    assert as_shown(Table(title="t", columns=columns, rows=())) == []

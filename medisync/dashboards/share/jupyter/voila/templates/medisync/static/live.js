@@ -245,20 +245,33 @@
     setTimeout(recover, RETRY_MS);
   }
 
+  // Never led elsewhere while asking: whoever stands before us may answer with a login page of another address, which
+  // the page's own policy forbids to ask; that is told apart from a server that is away.
+  const asked = (path) => fetch(`${base}${path}`, { cache: "no-store", redirect: "manual" });
+
   async function recover() {
     try {
-      const answer = await fetch(`${base}api/kernels/${kernel}`, { cache: "no-store" });
+      const answer = await asked(`api/kernels/${kernel}`);
       if (answer.ok) return connect();
-      if ([403, 404].includes(answer.status)) return reload(); // no kernel, or nobody is logged in any more
+      const isLed = answer.type === "opaqueredirect";
+      if (isLed || [401, 403].includes(answer.status)) return reload("Nobody is logged in any more; the login follows");
+      if (answer.status === 404) return reload("The server was started again; this page opens anew");
     } catch {
       // the server is away
     }
     setTimeout(recover, RETRY_MS);
   }
 
-  function reload() {
+  // A page that reloads while the server is away again would be an error page of the browser's, which never comes back.
+  function reload(why) {
+    tell("lost", why);
     const wait = Number(sessionStorage.getItem("medisync-reloaded") || 0) + RELOAD_PAUSE_MS - Date.now();
-    setTimeout(() => {
+    setTimeout(async () => {
+      try {
+        if ((await asked("health")).status >= 500) return lost();
+      } catch {
+        return lost();
+      }
       sessionStorage.setItem("medisync-reloaded", String(Date.now()));
       location.reload();
     }, Math.max(0, wait));
