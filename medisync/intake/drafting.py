@@ -60,6 +60,28 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Field -> what its column is called, the surest first."""
 
+MEANT = {
+    "pat": "patient", "patienten": "patient", "paciente": "patient", "paziente": "patient", "patiënt": "patient",
+    "patnr": "patient number", "patid": "patient id", "ipp": "patient id", "nhc": "patient id",
+    "nr": "number", "num": "number", "numero": "number", "número": "number", "numéro": "number", "nummer": "number",
+    "adm": "admission", "aufn": "aufnahme", "eintritt": "admission date", "aufnahmezeit": "admission date",
+    "ingreso": "admission date", "ricovero": "admission date", "entrée": "admission date", "opname": "admission date",
+    "disch": "discharge", "entl": "entlassung", "austritt": "discharge date", "entlassungszeit": "discharge date",
+    "alta": "discharge date", "dimissione": "discharge date", "sortie": "discharge date", "ontslag": "discharge date",
+    "fallnr": "case number", "fallid": "case id", "aufnahmenummer": "case number", "séjour": "stay id",
+    "episodio": "episode id", "enc": "encounter",
+    "geb": "birth", "gebdat": "birth date", "gebdatum": "birth date", "naissance": "birth date",
+    "nacimiento": "birth date", "nascita": "birth date", "geboortedatum": "birth date",
+    "dat": "date", "datum": "date", "fecha": "date", "data": "date", "dt": "date",
+    "sexe": "sex", "sexo": "sex", "sesso": "sex", "geslacht": "sex", "edad": "age", "età": "age", "leeftijd": "age",
+    "dx": "diagnosis", "diag": "diagnosis", "hauptdiagnose": "diagnosis", "diagnostic": "diagnosis",
+    "diagnóstico": "diagnosis", "diagnosi": "diagnosis", "hôpital": "hospital", "krankenhaus": "hospital",
+    "ospedale": "hospital", "ziekenhuis": "hospital", "abteilung": "department", "service": "department",
+    "rechnungsbetrag": "amount", "montant": "amount", "importe": "amount", "kosten": "cost", "médicament": "drug",
+    "medicamento": "drug", "farmaco": "drug", "médecin": "doctor", "médico": "doctor", "medico": "doctor",
+}  # fmt: skip
+"""Short for words of ``NAMES``, or them in other languages."""
+
 SHAPES = {
     "patient": ("key", "code", "name"),
     "admission": ("key", "code"),
@@ -247,15 +269,9 @@ def _hints(tables: Sequence[Table]) -> list[str]:
 
 def _guess(place: int, name: str, field: str, shapes: frozenset[str]) -> Guess:
     names, wanted = NAMES[field], SHAPES[field]
-    words = " ".join(re.findall(r"[^\W_]+", re.sub(r"([a-zß-ÿ])([A-Z])", r"\1 \2", name).lower()))
-    called = 0.0
-    if words in names:
-        called = 1.0 - 0.02 * names.index(words)
-    else:
-        parts = set(words.split())
-        called = max(
-            (0.7 * len(set(one.split())) / len(parts) for one in names if set(one.split()) <= parts), default=0.0
-        )
+    written = re.findall(r"[^\W_]+", re.sub(r"([a-zß-ÿ])([A-Z])", r"\1 \2", name).lower())
+    meant = " ".join(MEANT.get(word, word) for word in written)
+    called = max(_called(words, names) for words in {" ".join(written), meant})
     fitting = [shape for shape in wanted if shape in shapes]
     looks = 1.0 - 0.2 * wanted.index(fitting[0]) if fitting else 0.0
     # A name alone may mislead, a shape alone tells little: of dates there are many.
@@ -264,6 +280,14 @@ def _guess(place: int, name: str, field: str, shapes: frozenset[str]) -> Guess:
         confidence *= 0.5
     why = [*(["its name"] if called else []), *([WORDS[fitting[0]]] if fitting else [])]
     return Guess(place, field, round(min(confidence, 0.99), 2), ", ".join(why))
+
+
+def _called(words: str, names: Sequence[str]) -> float:
+    """How surely a column called ``words`` is meant by one of ``names``; of several words some may say it."""
+    if words in names:
+        return 1.0 - 0.02 * names.index(words)
+    parts = set(words.split())
+    return max((0.7 * len(set(one.split())) / len(parts) for one in names if set(one.split()) <= parts), default=0.0)
 
 
 def _refuse_without_header(table: Table) -> None:

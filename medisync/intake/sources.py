@@ -240,7 +240,10 @@ def read_source(path: Path) -> Source:
     try:
         return Source(name=path.stem, **values)
     except ValidationError as error:
-        wrong = "; ".join(f"key {_key(one['loc'])}: {one['msg']}" for one in error.errors(include_url=False))
+        wrong = "; ".join(
+            f"key {_key(one['loc'])}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors(include_url=False)
+        )
         raise SourceError(f"{where}, {wrong}.", hint="docs/sources.md lists the keys.") from None
 
 

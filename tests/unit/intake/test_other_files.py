@@ -13,6 +13,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from medisync.intake.drafting import guesses_of
+from medisync.intake.formats.tables import Table
+from medisync.intake.parts import Part
 from tests.support import datasets
 from tests.support.admissions_csv import COLUMNS, admissions, text_of
 from tests.unit.intake.conftest import Read
@@ -277,3 +280,42 @@ class TestHealthcareCsv:
                 row[column] = str((dt.date.fromisoformat(row[column]) - dt.date(1899, 12, 30)).days)
         found = read(text_of(made))
         assert (found.days, found.faults) == (FIRST_DAYS, {})
+
+
+class TestDrafts:
+    @pytest.mark.parametrize(
+        ("header", "fields"),
+        [
+            (
+                "Fallnr;PatNr;Nachname;GebDatum;Geschlecht;Aufnahme;Entlassung;Hauptdiagnose;ICD",
+                "admission patient - birth_date gender admitted_at discharged_at condition condition_code",
+            ),
+            (
+                "ADM_ID;MRN;Surname;DOB;Sex;Admit_Dt;Disch_Dt;Dx;ICD_Code",
+                "admission patient - birth_date gender admitted_at discharged_at condition condition_code",
+            ),
+            (
+                "Num_Sejour;IPP;Nom;Date_Naissance;Sexe;Date_Entrée;Date_Sortie;Diagnostic;ICD10",
+                "- patient - birth_date gender admitted_at discharged_at condition condition_code",
+            ),
+        ],
+    )
+    def test_a_house_s_own_names_are_told(self, header: str, fields: str) -> None:
+        sample = tuple(
+            (
+                f"F{n:04d}",
+                f"P{n % 40:04d}",
+                "Somebody",
+                f"{1 + n % 28:02d}.05.1960",
+                "mf"[n % 2],
+                f"{13 + n % 10}.01.2024 10:30",
+                f"{14 + n % 10}.02.2024 11:00",
+                ("Pneumonia", "Asthma")[n % 2],
+                ("J18.9", "J45.0")[n % 2],
+            )
+            for n in range(60)
+        )
+        names = tuple(header.split(";"))
+        table = Table(Part("a.csv", "a.csv", Path("a.csv")), "text", names, sample, lambda *_: None)
+        found = {names[guess.column]: guess.field for guess in guesses_of(table)}
+        assert [found.get(name, "-") for name in names] == fields.split()
