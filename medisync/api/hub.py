@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,9 @@ from medisync.runs.progress import RunInProgress, runs_in_progress
 log = logging.getLogger("medisync.api")
 
 POLL_SECONDS = 0.1
+LONGEST_POLL_SECONDS = 1.0
+"""While nobody listens, commits that follow each other closely are looked at together, so that the round that makes
+them has the cores: after a look the poller rests three times as long as it took, at most this."""
 NOTEBOOKS_EVERY = 10
 """In how many looks the notebooks' folder is looked at, too."""
 TROUBLE_SECONDS = 2.0
@@ -213,11 +217,19 @@ class Hub:
                 self.tell_all("run.started", started_data(one))
         self.running = running
 
+    def _pause(self, last_look_seconds: float) -> float:
+        if self._reader.trouble:
+            return TROUBLE_SECONDS
+        return POLL_SECONDS if self._clients else min(max(POLL_SECONDS, 3 * last_look_seconds), LONGEST_POLL_SECONDS)
+
     async def _watch(self) -> None:
+        seconds = 0.0
         while True:
-            await asyncio.sleep(TROUBLE_SECONDS if self._reader.trouble else POLL_SECONDS)
+            await asyncio.sleep(self._pause(seconds))
+            begun = time.monotonic()
             try:
                 await self.look()
+                seconds = time.monotonic() - begun
             except MediSyncError:
                 continue  # noted by the reader
             except Exception:

@@ -21,7 +21,7 @@ from medisync.access.service import Access
 from medisync.analyses.contract import Table
 from medisync.api import changes, doorkeeper
 from medisync.api.changes import Event, GapError, events_after, parse_id
-from medisync.api.hub import LONGEST_QUEUE, Client
+from medisync.api.hub import LONGEST_QUEUE, POLL_SECONDS, Client, Hub
 from medisync.api.views import Sight
 from medisync.lake import Lake
 from medisync.runs import planning
@@ -216,6 +216,13 @@ def test_a_client_that_does_not_read_is_ended_and_the_others_are_not() -> None:
 
     dropped, is_slow, taken = asyncio.run(play())
     assert (dropped, is_slow, taken) == (True, True, None)
+
+
+def test_while_nobody_listens_close_commits_are_looked_at_together(door: Door) -> None:
+    hub = Hub(door.house.reader, door.house.shelf)
+    assert [hub._pause(seconds) for seconds in (0.0, 0.2, 9.0)] == pytest.approx([POLL_SECONDS, 0.6, 1.0])
+    hub.join(sight(Role.VIEWER))
+    assert hub._pause(9.0) == POLL_SECONDS
 
 
 def test_a_socket_that_is_not_read_is_closed_while_others_hear_everything(door: Door) -> None:
