@@ -204,7 +204,7 @@ def compute(inputs: Inputs, params: Params) -> Result:
         analysis=ANALYSIS,
         title=TITLE if params.site is None else f"{TITLE}: {params.site}",
         headline=headline(forecast, params),
-        finding=_FINDINGS[accuracy.verdicts[0]],
+        finding=Finding.SIGNAL if _has_shifted(forecast) else _FINDINGS[accuracy.verdicts[0]],
         data_from=inputs.first_day,
         data_until=inputs.reported.last_day,
         metrics=metrics,
@@ -289,6 +289,12 @@ def headline(forecast: Forecast, params: Params) -> str:
     ahead = f"the next {noun}" if steps == 1 else f"each of the next {steps} {noun}s"
     span = f"80 % interval {whole(middle['lower_80'])} to {whole(middle['upper_80'])}"
     origins = len(forecast.past.origins)
+    if _has_shifted(forecast):
+        shift = float(forecast.level_shift_percent[0])
+        return (
+            f"The latest {noun}s brought {abs(shift):.0f} % {'more' if shift > 0 else 'fewer'} admissions than "
+            f"expected: should that last, expect about {whole(middle['median'])} for {ahead} ({span})."
+        )
     if verdict is Verdict.UNTESTED:
         return f"About {whole(middle['median'])} admissions for {ahead}, but there is too little history to test this."
     if verdict is Verdict.NO_BETTER:
@@ -307,6 +313,11 @@ def headline(forecast: Forecast, params: Params) -> str:
         f"{whole(table['upper_80'].iloc[0])}); in {origins} past forecasts the error was "
         f"{accuracy.skill_mean_percent[0]:.0f} % smaller than by always expecting the mean."
     )
+
+
+def _has_shifted(forecast: Forecast) -> bool:
+    """Whether the latest admissions were so far from what was expected that the forecast goes on from there."""
+    return not pd.isna(forecast.level_shift_percent[0])
 
 
 def figures(result: Result) -> list[Figure]:
@@ -333,6 +344,8 @@ _FLAG_WARNINGS = {
     SeriesFlag.GAPPY: "More than a fifth of the periods are missing.",
     SeriesFlag.STALE: "The last period is missing, so the forecast reaches further than it says.",
     SeriesFlag.LOW_COUNT: "There is less than one admission a period on average: intervals are those of rare events.",
+    SeriesFlag.INTERMITTENT: "Periods without admissions are scattered among others: intervals are for rare events.",
+    SeriesFlag.LATE_START: "The first admissions came long after the first period: what is before is left out.",
 }
 
 
@@ -342,6 +355,11 @@ def _warnings(panel: Panel, forecast: Forecast) -> tuple[str, ...]:
     missing = int((panel.values != panel.values).sum())
     if missing and SeriesFlag.EMPTY not in panel.flags[0]:
         notes.append(f"In {counted(missing, 'period')} nothing was reported; that counts as missing, not as 0.")
+    if _has_shifted(forecast):
+        notes.append(
+            "The latest admissions were far from what was expected: the forecast goes on from their level, which need "
+            "not last, and its measured accuracy is that of the time before."
+        )
     if not forecast.accuracy.scored_intervals:
         notes.append("The history is too short to measure how often the intervals hold.")
     return tuple(notes)

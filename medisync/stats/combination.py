@@ -25,7 +25,7 @@ from medisync.stats.baselines import last_value_forecast, mean_forecast, seasona
 from medisync.stats.counts import count_regression_forecast
 from medisync.stats.daily import daily_regression_forecasts
 from medisync.stats.sarima import SarimaOrder, sarima_forecasts
-from medisync.stats.series import LONGEST_HISTORY, SHORTEST_HISTORY, Panel, SeriesFlag, checked_horizon
+from medisync.stats.series import LONGEST_HISTORY, SELDOM, SHORTEST_HISTORY, Panel, checked_horizon
 from medisync.stats.smoothing import smoothing_forecast
 from medisync.stats.theta import theta_forecast
 
@@ -75,7 +75,7 @@ def default_candidates(panel: Panel) -> tuple[Method, ...]:
     chosen: list[Method] = ["mean", "seasonal_naive", "combination", "autoregression", "wide_combination"]
     if panel.frequency == "daily":
         chosen.append("daily_regression")
-    if any(SeriesFlag.LOW_COUNT in flags for flags in panel.flags):
+    if any(SELDOM & set(flags) for flags in panel.flags):
         chosen.append("count_regression")
     return tuple(chosen)
 

@@ -14,9 +14,10 @@ from medisync.stats.accuracy_test import AccuracyTest, Verdict, diebold_mariano
 from medisync.stats.backtest import Backtest, backtest, spread_step
 from medisync.stats.combination import METHODS, candidate_forecasts, default_candidates
 from medisync.stats.intervals import ErrorModel, fit_error_model, prediction_quantiles
+from medisync.stats.level_shift import LevelShift, level_shift, no_shift
 from medisync.stats.sarima import SarimaOrder
 from medisync.stats.scores import LEVELS, checked_levels, interval_coverage, known_mean, weighted_interval_score
-from medisync.stats.series import Panel, SeriesFlag, checked_horizon
+from medisync.stats.series import SELDOM, Panel, checked_horizon, zeros_before_start
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +27,8 @@ ORIGINS = {"daily": 52, "weekly": 52, "monthly": 30}
 """Past origins used unless told otherwise: with steps of one week they span every season of a year."""
 USED = "used"
 """Name, among past forecasts, of those by the methods used."""
+SLOW = ("mean", "seasonal_naive", "combination", "daily_regression")
+"""Methods that may follow a new level slowly, if at all."""
 SMALLEST_GAIN = 0.02
 """Share by which a candidate has to beat the mean: nobody should plan by a smaller difference."""
 FEWEST_CLEAR = 3
@@ -68,6 +71,8 @@ class Forecast:
 
     ``median`` (n, h), ``quantiles`` (n, h, levels), ``periods`` (h,) first days; ``methods`` (n,) are those used and
     ``accuracy`` theirs, ``accuracies`` those of all candidates; ``errors`` is what the intervals are made of.
+    ``level_shift_percent`` (n,) is by how much the last periods lie above what was expected of them, where they are so
+    far off that the forecast goes on from there (:mod:`medisync.stats.level_shift`), else NaN.
     """
 
     panel: Panel
@@ -77,6 +82,7 @@ class Forecast:
     levels: tuple[float, ...]
     quantiles: Floats
     errors: ErrorModel
+    level_shift_percent: Floats
     accuracy: Accuracy
     accuracies: dict[str, Accuracy]
     past: Backtest
@@ -125,13 +131,14 @@ def forecast_panel(
     """Forecast every series of ``panel`` for ``horizon`` periods.
 
     ``method`` ``auto`` takes the candidate with the smallest scaled error over the whole panel in the backtest, and
-    the mean if none clearly beats it (:func:`best_method`); series with fewer than one event a period have their own
-    choice (:func:`best_rare_method`). ``origins`` defaults to a year of weeks, 52, or to 30
+    the mean if none clearly beats it (:func:`best_method`); series with fewer than one event a period, or intermittent
+    ones, have their own choice (:func:`best_rare_method`). ``origins`` defaults to a year of weeks, 52, or to 30
     months; ``step`` (periods between origins) is spread over the history unless given. Stored SARIMA ``orders`` by id
     make that a candidate. Raises :class:`~medisync.errors.ParameterError` for a horizon outside 1 to 366, an unknown
     method, or levels that are not symmetric.
     """
     horizon, given = checked_horizon(horizon), tuple(checked_levels(levels).tolist())
+    panel = _begun(panel)
     if method != AUTO and method not in METHODS:
         raise ParameterError("Unknown forecasting method.", hint=f"Known: auto, {', '.join(METHODS)}.")
     tried = tuple(candidates) if candidates else default_candidates(panel)
@@ -148,6 +155,8 @@ def forecast_panel(
     made = _picked(candidate_forecasts(panel, horizon, used, orders=orders), used)[:, 0]
     past_made = _picked(past.forecasts, used)
     errors = fit_error_model(past.truth, past_made, past.overlap)
+    shift = _shift(panel, horizon, used, past, past_made, orders)
+    made, errors = shift.moved(made), shift.widened(errors)
     quantiles = prediction_quantiles(errors, made, given, history=panel.values)
     with_used = replace(past, forecasts={**past.forecasts, USED: past_made})
     return Forecast(
@@ -158,10 +167,17 @@ def forecast_panel(
         levels=given,
         quantiles=quantiles,
         errors=errors,
+        level_shift_percent=shift.percent,
         accuracy=measured_accuracy(panel, with_used, USED),
         accuracies=accuracies,
         past=with_used,
     )
+
+
+def _begun(panel: Panel) -> Panel:
+    """``panel`` with what lies before a series' start as missing."""
+    before = np.arange(panel.values.shape[1]) < zeros_before_start(panel.values)[:, None]
+    return replace(panel, values=np.where(before, np.nan, panel.values)) if before.any() else panel
 
 
 def best_method(past: Backtest) -> str:
@@ -251,10 +267,32 @@ def _methods_used(panel: Panel, past: Backtest, method: str) -> tuple[str, ...]:
     """The method (n,) of each series."""
     if method != AUTO:
         return (method,) * len(panel.ids)
-    rare = np.array([SeriesFlag.LOW_COUNT in flags for flags in panel.flags])
+    rare = np.array([bool(SELDOM & set(flags)) for flags in panel.flags])
     common = best_method(_rows(past, ~rare)) if not rare.all() else "mean"
     seldom = best_rare_method(_rows(past, rare)) if rare.any() else "mean"
     return tuple(seldom if one else common for one in rare)
+
+
+def _shift(
+    panel: Panel,
+    horizon: int,
+    methods: tuple[str, ...],
+    past: Backtest,
+    past_made: Floats,
+    orders: Mapping[str, SarimaOrder] | None,
+) -> LevelShift:
+    """Level shifts of the series that are not rare (of these a few periods say nothing), by :data:`SLOW` methods."""
+
+    def forecasts_from(origin: int, periods: int) -> Floats:
+        made = candidate_forecasts(panel, periods, methods, origins=np.array([origin]), orders=orders)
+        return _picked(made, methods)[:, 0]
+
+    slow = zip(methods, panel.flags, strict=True)
+    looked_at = np.array([method in SLOW and not SELDOM & set(flags) for method, flags in slow])
+    if not looked_at.any():
+        return no_shift(len(panel.ids), horizon)
+    errors = np.where(~looked_at[:, None, None], np.nan, np.sqrt(past.truth) - np.sqrt(past_made))
+    return level_shift(panel.values, horizon, forecasts_from, errors, past.step)
 
 
 def _rows(past: Backtest, rows: NDArray[np.bool_]) -> Backtest:

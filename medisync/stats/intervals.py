@@ -10,7 +10,8 @@ are those of past errors of this very method at this very horizon. Three things 
   towards those of a Student distribution while there are hardly any.
 
 On the square-root scale no quantile falls below 0, and quantiles are sorted, so that they never cross. Where a count is
-expected below 1, quantiles are those of a negative-binomial distribution instead.
+expected below 1, or zeros are scattered among larger counts, quantiles are those of a negative-binomial distribution
+instead.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from medisync.stats.counts import negative_binomial_quantiles
 from medisync.stats.scores import LEVELS, checked_levels, known_mean
-from medisync.stats.series import SHORTEST_HISTORY
+from medisync.stats.series import SHORTEST_HISTORY, intermittent
 
 Floats = NDArray[np.float64]
 
@@ -100,14 +101,16 @@ class ErrorModel:
 
         given = np.asarray(levels, dtype=float)
         pooled = self.standardised[np.isfinite(self.standardised)]
+        shared = self.shared
 
         def drawn_together(errors: Floats, alike: float) -> Floats:
-            independent = len(errors) / self.overlap / self.shared / alike
+            independent = len(errors) / self.overlap / shared / alike
             weight = independent / (independent + SHAPE_PRIOR)
             # Few errors tell little about their own spread, either: quantiles of a Student variable allow for that.
             student = stdtrit(np.clip(independent, FEWEST_FREEDOM, STUDENT_FREEDOM), given)
             # The median stays at the forecast: a past bias is more often luck than a promise.
-            row: Floats = weight * (np.quantile(errors, given) - np.median(errors)) + (1 - weight) * student
+            *observed, median = np.quantile(errors, [*given, 0.5])
+            row: Floats = weight * (np.asarray(observed) - median) + (1 - weight) * student
             return row
 
         common = drawn_together(pooled, self.lasting) if len(pooled) else stdtrit(STUDENT_FREEDOM, given)
@@ -154,7 +157,7 @@ def prediction_quantiles(
     """Quantiles (n, h, levels) round ``forecast`` (n, h): at least 0, increasing, NaN where the forecast is.
 
     ``history`` (n, t), given for counts, switches on negative-binomial quantiles where fewer than one event a period
-    is expected, or where the model knows too few errors.
+    is expected, where the series is intermittent, or where the model knows too few errors.
     """
     given = checked_levels(levels)
     centre = np.sqrt(forecast)[:, :, None]
@@ -162,7 +165,7 @@ def prediction_quantiles(
     quantiles = np.sort(np.maximum(root, 0.0) ** 2, axis=2)
     if history is not None:
         short = np.isfinite(history).sum(axis=1) < SHORTEST_HISTORY
-        few = short | (model.known_errors < FEWEST_ERRORS)
+        few = short | intermittent(history) | (model.known_errors < FEWEST_ERRORS)
         rare = np.isfinite(forecast) & ((forecast < 1) | few[:, None])
         if rare.any():
             counts = negative_binomial_quantiles(history, np.where(rare, forecast, np.nan), given)

@@ -39,6 +39,11 @@ SHORTEST_HISTORY = 8
 """With fewer observations nothing but their mean is offered."""
 
 LARGEST_MISSING_SHARE = 0.2
+INTERMITTENT_SHARE = 0.25
+"""Share of zeros from which on demand is called intermittent: a mean interval of 1.32 periods between events, after
+Syntetos, Boylan and Croston (2005), Journal of the Operational Research Society 56, 495-503."""
+BY_CHANCE = 1e-6
+"""Zeros at the beginning that a Poisson process with the later rate shows less often are not taken for chance."""
 _OFFSETS = {"daily": "D", "weekly": "W-MON", "monthly": "MS"}
 
 
@@ -52,6 +57,12 @@ class SeriesFlag(StrEnum):
     GAPPY = "gappy"  # more than LARGEST_MISSING_SHARE of its periods are missing
     STALE = "stale"  # the last period is missing, so the forecast reaches further than the horizon says
     LOW_COUNT = "low-count"  # fewer than one event a period on average: negative-binomial quantiles
+    INTERMITTENT = "intermittent"  # zeros scattered among more: their mean, with negative-binomial quantiles
+    LATE_START = "late-start"  # zeros at the beginning, more than chance explains: forecasts leave them out
+
+
+SELDOM = frozenset({SeriesFlag.LOW_COUNT, SeriesFlag.INTERMITTENT})
+"""Flags of series whose expected number is forecast, and whose quantiles are those of counts."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +260,46 @@ def series_flags(values: Floats) -> tuple[SeriesFlag, ...]:
         flags.append(SeriesFlag.STALE)
     if observed.mean() < 1:
         flags.append(SeriesFlag.LOW_COUNT)
+    elif intermittent(values[None, :])[0]:
+        flags.append(SeriesFlag.INTERMITTENT)
+    if zeros_before_start(values[None, :])[0]:
+        flags.append(SeriesFlag.LATE_START)
     return tuple(flags)
+
+
+def intermittent(values: Floats) -> NDArray[np.bool_]:
+    """Which series (n,) of ``values`` (n, t) have zeros, a quarter or more, scattered among other values.
+
+    Scattered: zeros and others follow each other at least four fifths as often as in a random order. A season with
+    zeros, a start or an end does not make a series intermittent.
+    """
+    known = np.isfinite(values)
+    zero = known & (values == 0)
+    share = zero.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    pairs = known[:, 1:] & known[:, :-1]
+    changes = (pairs & (zero[:, 1:] != zero[:, :-1])).sum(axis=1) / np.maximum(pairs.sum(axis=1), 1)
+    result: NDArray[np.bool_] = (share >= INTERMITTENT_SHARE) & (share < 1) & (changes >= 1.6 * share * (1 - share))
+    return result
+
+
+def zeros_before_start(values: Floats) -> NDArray[np.intp]:
+    """How many columns (n,) of ``values`` (n, t) lie before a series can be taken to have begun.
+
+    They hold zeros only, more than twice as many as ever again in a row, and so many that the mean rate afterwards
+    would leave them empty by chance less often than once in a million times. Else 0.
+    """
+    result = np.zeros(len(values), dtype=np.intp)
+    for i, row in enumerate(values):
+        positive = np.flatnonzero(row > 0)
+        leading = int((row[: positive[0]] == 0).sum()) if len(positive) else 0
+        if leading < SHORTEST_HISTORY:
+            continue
+        later = row[positive[0] :]
+        rate = float(later[np.isfinite(later)].mean())
+        quiet = max(int(np.diff(positive).max(initial=1)) - 1, len(row) - 1 - int(positive[-1]))
+        if leading > 2 * quiet and leading * rate > -np.log(BY_CHANCE):
+            result[i] = positive[0]
+    return result
 
 
 def _checked_columns(frame: pd.DataFrame, frequency: Frequency) -> tuple[pd.DatetimeIndex, NDArray[np.object_], Floats]:

@@ -69,30 +69,33 @@ def _chosen(values: Floats, start: Floats, weight: Floats, grid: Floats, horizon
     known = np.isfinite(values)
     unit = np.maximum(np.where(known, np.abs(values), 0.0).max(axis=1, initial=0.0), 1e-300)[:, None]
     first = first_level(values - start[:, np.arange(length) % season], max(4, season))[:, None] / unit
-    alpha, beta, gamma = grid.T.astype(np.float32)
-    filled = (np.where(known, values, 0.0) / unit).astype(np.float32)
-    level = np.repeat(first.astype(np.float32), len(grid), axis=1)
+    alpha, beta, gamma = grid.T.astype(np.float32)[:, :, None]
+    filled = np.ascontiguousarray((np.where(known, values, 0.0) / unit).T, dtype=np.float32)
+    seen, complete = known.T.astype(np.float32), np.asarray(known.all(axis=0))
+    level = np.repeat(first.T.astype(np.float32), len(grid), axis=0)  # (grid, n), as everything in the recursion
     trend, squares = np.zeros_like(level), np.zeros_like(level)
-    cycle = np.repeat((start / unit).T.astype(np.float32)[:, :, None], len(grid), axis=2)
+    error, step = np.empty_like(level), np.empty_like(level)
+    cycle = np.repeat((start / unit).T.astype(np.float32)[:, None, :], len(grid), axis=1)
     moving = season > 1
     for t in range(length):
         trend *= DAMPING
         level += trend
-        error = filled[:, t, None] - level
+        np.subtract(filled[t], level, out=error)
         if moving:
             error -= cycle[t % season]
-        error *= known[:, t, None]
-        squares += error * error
-        level += alpha * error
-        trend += beta * error
+        if not complete[t]:
+            error *= seen[t]
+        squares += np.multiply(error, error, out=step)
+        level += np.multiply(alpha, error, out=step)
+        trend += np.multiply(beta, error, out=step)
         if moving:
-            cycle[t % season] += gamma * error
-    best = _criterion(squares.astype(np.float64), known.sum(axis=1), weight, grid, season).argmin(axis=1)
+            cycle[t % season] += np.multiply(gamma, error, out=step)
+    best = _criterion(squares.T.astype(np.float64), known.sum(axis=1), weight, grid, season).argmin(axis=1)
     row = np.arange(n)
     damped = np.cumsum(DAMPING ** np.arange(1, horizon + 1))
-    forecast: Floats = level[row, best][:, None] + trend[row, best][:, None] * damped
+    forecast: Floats = level[best, row][:, None] + trend[best, row][:, None] * damped
     position = (length + np.arange(horizon)) % season
-    forecast += cycle[position][:, row, best].T
+    forecast += cycle[position][:, best, row].T
     forecast *= unit
     return forecast
 

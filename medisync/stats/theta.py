@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 ALPHAS: Floats = np.linspace(0.02, 0.98, 25)
 """Smoothing constants tried; the one with the smallest one-step squared error is used."""
 
+_ROWS_AT_ONCE = 512  # keeps the working arrays within the processor's cache
+
 
 def theta_forecast(
     values: Floats, season: int, horizon: int, *, kind: Literal["additive", "multiplicative"] = "multiplicative"
@@ -49,13 +51,21 @@ def linear_slope(values: Floats) -> Floats:
 
 def simple_smoothing(values: Floats) -> tuple[Floats, Floats]:
     """The best smoothing constant (n,) and the last level (n,) under it."""
+    parts = [_smoothed(values[i : i + _ROWS_AT_ONCE]) for i in range(0, max(len(values), 1), _ROWS_AT_ONCE)]
+    return np.concatenate([alpha for alpha, _ in parts]), np.concatenate([level for _, level in parts])
+
+
+def _smoothed(values: Floats) -> tuple[Floats, Floats]:
     known = np.isfinite(values)
-    filled = np.where(known, values, 0.0)
-    level = np.repeat(first_level(values, 3)[:, None], len(ALPHAS), axis=1)
-    squares = np.zeros_like(level)
+    filled, seen, complete = np.where(known, values, 0.0).T.copy(), known.T.astype(float), np.asarray(known.all(axis=0))
+    level = np.repeat(first_level(values, 3)[None, :], len(ALPHAS), axis=0)
+    squares, error, step = np.zeros_like(level), np.empty_like(level), np.empty_like(level)
+    alpha = ALPHAS[:, None]
     for t in range(values.shape[1]):
-        error = (filled[:, t, None] - level) * known[:, t, None]
-        squares += error * error
-        level += ALPHAS * error
-    best = squares.argmin(axis=1)
-    return ALPHAS[best], level[np.arange(len(values)), best]
+        np.subtract(filled[t], level, out=error)
+        if not complete[t]:
+            error *= seen[t]
+        squares += np.multiply(error, error, out=step)
+        level += np.multiply(alpha, error, out=step)
+    best = squares.argmin(axis=0)
+    return ALPHAS[best], level[best, np.arange(len(values))]

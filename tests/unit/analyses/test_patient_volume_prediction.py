@@ -51,6 +51,16 @@ def test_the_sample_is_no_better_than_its_mean(frequency: str, periods: int) -> 
     assert all(one != "better than the mean" for one in result.frame("accuracy")["verdict"])
 
 
+def test_a_ward_that_closed_is_said_and_not_averaged_away() -> None:
+    days = pd.date_range("2020-01-06", periods=7 * 200)
+    counts = np.random.default_rng(3).poisson(np.where(np.arange(len(days)) < 7 * 196, 20, 8))
+    result = run(lake_of(admissions_on(days, counts)), method="mean")
+    assert result.finding is Finding.SIGNAL
+    assert result.headline.startswith("The latest weeks brought ")
+    assert "fewer admissions than expected: should that last, expect about 5" in result.headline
+    assert any("need not last" in one for one in result.warnings)
+
+
 def test_incomplete_weeks_of_the_sample_are_left_out_and_said() -> None:
     result = run(sample_lake())
     assert [one for one in result.warnings if "incomplete" in one] == [
