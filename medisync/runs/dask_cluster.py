@@ -7,7 +7,9 @@ worker shows anything to anybody: Dask's dashboards are off, and the little that
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,9 @@ KEY = "dask.pem"
 VALID_DAYS = 3650
 NO_WORKERS_SECONDS = 60
 """Tasks for which there is no worker for so long are given back."""
+
+SILENT_SECONDS = 300
+"""A machine that is busy may be silent for so long before its connection counts as broken."""
 
 
 def is_encrypted(settings: Settings) -> bool:
@@ -61,12 +66,25 @@ def worker_command(settings: Settings) -> tuple[str, ...]:
     processes = ("--nworkers", str(settings.kernels), "--nthreads", "1", "--memory-limit", "0")
     folder = ("--local-directory", str(settings.run_state / "dask"), "--preload", "flows.rounds")
     command = (sys.executable, "-m", "distributed.cli.dask_worker", settings.dask_address)
-    return (*command, *processes, *folder, *_shared_options(settings))
+    return (*command, "--host", _own_address(settings), *processes, *folder, *_shared_options(settings))
 
 
 def environment() -> dict[str, str]:
-    """What scheduler and workers are told beside their arguments."""
-    return {"DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": f"{NO_WORKERS_SECONDS}s"}
+    """What scheduler, workers and clients are told beside their arguments."""
+    return {
+        "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": f"{NO_WORKERS_SECONDS}s",
+        "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": f"{SILENT_SECONDS}s",
+    }
+
+
+def _own_address(settings: Settings) -> str:
+    """The address of this machine on the way to the scheduler; it need listen on no other. Nothing is sent."""
+    address = urlsplit(settings.dask_address)
+    for family, kind, _, _, there in socket.getaddrinfo(address.hostname, address.port, type=socket.SOCK_DGRAM):
+        with contextlib.suppress(OSError), socket.socket(family, kind) as way:
+            way.connect(there)
+            return str(way.getsockname()[0])
+    return "127.0.0.1"
 
 
 def _shared_options(settings: Settings) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medisync.analyses.contract import Result, Scalar, Table
 from medisync.lake import Lake
 from medisync.runs import releasing
-from medisync.runs.record import RunRecord
+from medisync.runs.record import RunRecord, RunStatus
 
 if TYPE_CHECKING:
     import duckdb
@@ -65,31 +65,33 @@ def _fits(value: Scalar, kind: str) -> bool:
     return isinstance(value, str) if kind == "text" else isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def publish(lake: Lake, record: RunRecord, result: Result | None) -> None:
-    """Commit a run. Doing it again with the same run id changes nothing.
+def publish(lake: Lake, record: RunRecord, result: Result | None) -> RunRecord:
+    """Commit a run and return its record. Doing it again with the same run id changes nothing, nor does a flow run that
+    had completed the same run before, on a machine it had lost sight of, say: that run's record is returned.
 
     What may be released is worked out before the write lock is taken.
     """
     if result is None:
-        _commit(lake, record, None, None)
-        return
+        return _commit(lake, record, None, None)
     with releasing.one_release():
-        _commit(lake, record, result, releasing.prepare(lake.settings, record.run_id, result))
+        return _commit(lake, record, result, releasing.prepare(lake.settings, record.run_id, result))
 
 
-def _commit(lake: Lake, record: RunRecord, result: Result | None, prepared: releasing.Prepared | None) -> None:
+def _commit(lake: Lake, record: RunRecord, result: Result | None, prepared: releasing.Prepared | None) -> RunRecord:
     with lake.transaction(
         f"run {record.run_id} {record.analysis} {record.status}",
         extra={"run_id": record.run_id, "code": record.code_hash, "parameters_hash": record.parameters_hash},
     ) as transaction:
         known = transaction.execute(
-            "SELECT count(*) FROM lake.analytics.runs WHERE run_id = ?", [record.run_id]
+            "SELECT record FROM lake.analytics.runs WHERE run_id = ? OR (run_key = ? AND status = ? "
+            "AND json_extract_string(record, '$.flow_run_id') = ?) ORDER BY finished_at LIMIT 1",
+            [record.run_id, record.run_key, RunStatus.COMPLETED, record.flow_run_id],
         ).fetchone()
-        if known and known[0]:
-            return
+        if known:
+            return RunRecord.model_validate_json(known[0])
         _insert(transaction, "runs", run_row(record))
         if result is None:
-            return
+            return record
         _insert(
             transaction,
             "results",
@@ -105,6 +107,7 @@ def _commit(lake: Lake, record: RunRecord, result: Result | None, prepared: rele
             releasing.insert(transaction, record.run_id, record.analysis, document)
         for name, table in result.lake_rows.items():
             _insert_rows(transaction, name, record.run_id, table)
+    return record
 
 
 def run_row(record: RunRecord) -> dict[str, Any]:

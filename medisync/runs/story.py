@@ -121,7 +121,10 @@ def _performed(
     except Exception as error:  # a full disk, say: what cannot be shown is not published
         result, failure = None, failure or _unforeseen("keep the files of", chosen, error)
         record = _record(run_id, chosen, request, started, attempts, result, failure)
-    publish(lake, record, result)
+    published = publish(lake, record, result)
+    if published.run_id != run_id:
+        shutil.rmtree(folder, ignore_errors=True)
+        return Outcome(record=published, skipped=True)
     if result is not None and chosen.is_default:
         _show_as_latest(folder, record)
     return Outcome(record=record, skipped=False, result=result)

@@ -84,6 +84,7 @@ def base_environment(settings: Settings) -> dict[str, str]:
         "PYTHONPATH": str(project_root()),
         "FLOW_RUN_COMMAND": flow_runs.command(settings),
         THIS_CODE: str(this_code()),
+        **dask_cluster.environment(),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -157,8 +158,7 @@ def _cluster(settings: Settings) -> list[Service]:
     """Dask's worker, and on the machine whose address it is the scheduler."""
     if not settings.dask_address:
         return []
-    told = {**FIXED_ENVIRONMENT, **dask_cluster.environment()}
-    worker = Service("dask-worker", "Dask worker", dask_cluster.worker_command(settings), environment=told)
+    worker = Service("dask-worker", "Dask worker", dask_cluster.worker_command(settings), environment=FIXED_ENVIRONMENT)
     if not is_of_this_machine(urlsplit(settings.dask_address).hostname or ""):
         return [worker]
     scheduler = dask_cluster.scheduler_command(settings)
@@ -171,7 +171,7 @@ def _cluster(settings: Settings) -> list[Service]:
             port=port,
             port_setting="MEDISYNC_DASK_ADDRESS",
             address=settings.dask_address,
-            environment=told,
+            environment=FIXED_ENVIRONMENT,
         ),
         worker,
     ]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import distributed
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +20,7 @@ from medisync.cli.main import app
 from medisync.errors import NoDataError, ParameterError
 from medisync.lake import Lake, Snapshot
 from medisync.runs import calibration, story
+from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 from medisync.settings import Settings
 from tests.conftest import make_workspace
 from tests.support.admissions_csv import admission, write_csv
@@ -122,3 +126,26 @@ def test_the_command_line_calls_the_same_function(filled: Lake, monkeypatch: pyt
     assert (series["series"], series["frequency"], len(series["order"])) == ("all sites", "monthly", 6)
     wrong = CliRunner().invoke(app, ["recalibrate", "--frequency", "hourly"])
     assert isinstance(wrong.exception, ParameterError)
+
+
+def test_two_processes_of_a_cluster_find_the_same(filled: Lake) -> None:
+    def everything(report: calibration.CalibrationReport) -> list[dict[str, object]]:
+        return [dataclasses.asdict(one) for one in report.series]
+
+    def on_cluster(series: Sequence[calibration.UncalibratedSeries]) -> list[calibration.CalibratedSeries]:
+        threads = {name: value for name, value in FIXED_ENVIRONMENT.items() if name.endswith("_THREADS")}
+        with (
+            distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0, env=threads
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            found = client.gather(client.map(calibration.calibrated, [*series, *series]))
+        assert found[: len(series)] == found[len(series) :]
+        return list(found[: len(series)])
+
+    options: dict[str, Any] = {"frequencies": ["monthly"], "most_sites": 0, "most_models": 4}
+    here = calibration.recalibrate(filled, calibration_id="here", **options)
+    there = calibration.recalibrate(filled, calibration_id="there", on_each=on_cluster, **options)
+    assert everything(there) == everything(here)
+    assert not there.changed

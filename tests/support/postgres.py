@@ -41,12 +41,14 @@ def binaries() -> Path:
 
 @dataclass
 class PostgresServer:
-    """One server. Over its Unix socket everybody is let in; over TCP the password of ``passfile`` is asked for."""
+    """One server, at the address ``host``. Over its Unix socket everybody is let in; over TCP the password of
+    ``passfile`` is asked for."""
 
     folder: Path
     programs: Path
     port: int
     password: str
+    host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,7 +56,7 @@ class PostgresServer:
         return self.folder / "pgpass"
 
     def url(self, database: str = "postgres", *, tcp: bool = False) -> str:
-        address = f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+        address = f"postgresql://{USER}@{self.host}:{self.port}/{database}"
         return address if tcp else f"{address}?host={self.folder}"
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
@@ -76,10 +78,13 @@ class PostgresServer:
             _give_away(path)
         self._run("initdb", "-D", "data", "-U", USER, "--auth-local=trust", "--auth-host=scram-sha-256",
                   "--pwfile=secret", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")  # fmt: skip
+        with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet scram-sha-256\n")
 
     def start(self) -> None:
         options = [word for option in OPTIONS for word in ("-c", option)]
-        command = [self.programs / "postgres", "-D", "data", "-p", str(self.port), "-k", self.folder, *options]
+        command = [self.programs / "postgres", "-D", "data", "-p", str(self.port), "-k", self.folder]
+        command += ["-h", self.host, *options]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in command], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -112,11 +117,11 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(host: str = "127.0.0.1") -> Iterator[PostgresServer]:
     """A server that runs until the end, in a folder short enough for its socket's path."""
     programs = binaries()
     folder = Path(tempfile.mkdtemp(prefix="medisync-pg-"))
-    server = PostgresServer(folder, programs, free_ports(1)[0], secrets.token_urlsafe(12))
+    server = PostgresServer(folder, programs, free_ports(1)[0], secrets.token_urlsafe(12), host)
     try:
         server.initialise()
         server.start()

@@ -410,3 +410,14 @@ class TestShelf:
         assert len(filled.query("FROM analytics.runs")) == len(full) == 1
         changes = f"ducklake_table_changes('lake', 'analytics', 'results', {snapshot}, {filled.last_snapshot_id()})"
         assert filled.query(f"SELECT count(*) AS n FROM {changes} WHERE snapshot_id > {snapshot}") == [{"n": 0}]
+
+    def test_a_flow_run_that_lost_sight_of_a_run_commits_it_once(self, filled: Lake) -> None:
+        """The cluster's machine went on with it after the flow had given it up and done it itself."""
+        first = answer(filled, story.plan(filled)[0])
+        result = Result(analysis="count", title="T", headline="Other.", finding=Finding.NOTHING)
+        there = first.model_copy(update={"run_id": f"{first.run_id}-there", "flow_run_id": "one"})
+        here = there.model_copy(update={"run_id": f"{first.run_id}-here"})
+        again = there.model_copy(update={"run_id": f"{first.run_id}-again", "flow_run_id": "another"})
+        told = [publish(filled, record, result).run_id for record in (there, here, again)]
+        assert told == [there.run_id, there.run_id, again.run_id]
+        assert {row["run_id"] for row in filled.query("FROM analytics.runs")} == {first.run_id, *told}
