@@ -90,7 +90,7 @@ def _encounters(
         "site": f'coalesce({site}, "serviceProvider")',
         "admission_type": f'coalesce("class.display", {values.coded(identifier("class"), CLASSES)})',
         "admitted_at": "v_admitted_at",
-        "discharged_at": "v_discharged_at",
+        "discharged_at": values.DISCHARGED_AT,
     }
     typed = {
         "v_admitted_at": values.moment("period.start", reading.dates),

@@ -115,7 +115,7 @@ def _feed(reading: Reading, source: Source) -> Feed:
                 "site": "v_site",
                 "admission_type": "v_admission_type",
                 "admitted_at": "v_admitted_at",
-                "discharged_at": "v_discharged_at",
+                "discharged_at": values.DISCHARGED_AT,
                 "age_years": "v_age",
                 "insurer": "v_insurer",
                 "billing_amount": "v_billing",

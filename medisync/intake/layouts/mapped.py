@@ -138,7 +138,7 @@ def _values(columns: Columns, source: Source) -> dict[Kind, dict[str, str]]:
         admission = {"admitted_at": "v_admitted_at"}
         admission |= {field: identifier(name) for field in TEXTS if (name := getattr(columns, field))}
         if columns.discharged_at:
-            admission["discharged_at"] = "v_discharged_at"
+            admission["discharged_at"] = values.DISCHARGED_AT
         if columns.age_years:
             admission["age_years"] = "v_age"
         elif columns.birth_date:

@@ -113,7 +113,7 @@ def _visits(cursor: duckdb.DuckDBPyConnection, reading: Reading, readings: Seque
         "site": 'coalesce("care_site", "care_site_id")',
         "admission_type": visit_types,
         "admitted_at": "v_admitted_at",
-        "discharged_at": "v_discharged_at",
+        "discharged_at": values.DISCHARGED_AT,
     }
     typed = {
         "v_admitted_at": f"coalesce({values.moment('visit_start_datetime', reading.dates)}, "

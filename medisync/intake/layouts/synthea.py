@@ -103,7 +103,7 @@ def _encounters(
         "site": 'coalesce("organization name", "ORGANIZATION")',
         "admission_type": '"ENCOUNTERCLASS"',
         "admitted_at": "v_admitted_at",
-        "discharged_at": "v_discharged_at",
+        "discharged_at": values.DISCHARGED_AT,
         "insurer": 'coalesce("payer name", "PAYER")',
         "billing_amount": "v_billing",
     }

@@ -137,8 +137,14 @@ def admitted(column: str, value: str) -> tuple[Check, ...]:
     )
 
 
+DISCHARGED_AT = "CASE WHEN v_discharged_at < v_admitted_at THEN v_admitted_at ELSE v_discharged_at END"
+"""Of a stay that ended on the day it began, and of whose end only the day is known, the end is its beginning."""
+
+
 def discharged(column: str, value: str, admitted_at: str) -> tuple[Check, ...]:
-    before = Check(column, RowFault.DISCHARGE_BEFORE_ADMISSION, f"{value} < {admitted_at}")
+    """Discharged before admitted; but a day without a time may be that of the admission."""
+    is_earlier_day = f"({value} <> {value}::DATE OR {value}::DATE < {admitted_at}::DATE)"
+    before = Check(column, RowFault.DISCHARGE_BEFORE_ADMISSION, f"{value} < {admitted_at} AND {is_earlier_day}")
     return (*dated(column, value), before)
 
 

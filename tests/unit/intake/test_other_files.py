@@ -272,6 +272,16 @@ class TestHealthcareCsv:
         found = read(text.encode())
         assert (found.days, found.faults) == (FIRST_DAYS, {})
 
+    def test_a_discharge_without_its_time_on_the_day_of_admission(self, read: Reading) -> None:
+        made = admissions(ROWS)
+        for number, row in enumerate(made):
+            day = dt.date.fromisoformat(row["Date of Admission"])
+            row["Date of Admission"] = f"{day} 10:30:00"
+            row["Discharge Date"] = str(day - dt.timedelta(days=number % 2))
+        found = read(text_of(made))
+        assert found.faults == {"DISCHARGE_BEFORE_ADMISSION": ROWS // 2}
+        assert found.values["admissions_discharged_at"] == found.values["admissions_admitted_at"]
+
     def test_the_days_of_a_spreadsheet_as_numbers(self, read: Reading) -> None:
         """Copied as values, a day is its number since the end of 1899."""
         made = admissions(ROWS)
