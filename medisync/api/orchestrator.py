@@ -74,7 +74,7 @@ class Orchestrator:
             base_url=settings.prefect_api_url,
             timeout=TIMEOUT_SECONDS,
             trust_env=False,
-            headers=prefect_auth.headers(settings),
+            auth=prefect_auth.auth(settings),
         )
         self._deployments: dict[str, str] = {}
         self._requesting = asyncio.Lock()

@@ -57,6 +57,10 @@ class Backend(ABC):
         """For people, without anything secret."""
 
     @abstractmethod
+    def wait(self, say: Callable[[str], None], *, seconds: float) -> None:
+        """Wait until the databases answer, saying so once; raises DatabaseAwayError after ``seconds``."""
+
+    @abstractmethod
     def has_lake(self) -> bool:
         """Whether a lake was made. Raises DatabaseAwayError."""
 

@@ -142,9 +142,10 @@ def address_of(settings: Settings) -> Address:
 
 
 def reason(error: BaseException) -> str:
-    """The last thing the server or the library said, on one line."""
+    """Why, as the server or the library said it, on one line and without what was sent."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__
+    said = [line.rpartition(" failed: ")[2] for line in lines if " failed: " in line] or lines[:1]
+    return said[0].rstrip(".") if said else type(error).__name__
 
 
 def _escaped(value: str) -> str:

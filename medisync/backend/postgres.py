@@ -43,12 +43,21 @@ class PostgresBackend(Backend):
     def title(self) -> str:
         return f"Postgres database {self.address}"
 
+    def wait(self, say: Callable[[str], None], *, seconds: float) -> None:
+        try:
+            self.address.connect().close()
+        except DatabaseAwayError as error:
+            say(f"{error.message} Waiting for it.")
+            self.address.connect_patiently(seconds).close()
+            say(f"The database {self.address} answers.")
+
     def has_lake(self) -> bool:
         return self._has(f"{LAKE}.ducklake_snapshot")
 
     def make_room(self) -> None:
-        """Its schema. Waits for a database that is just starting."""
-        self._make_schema(LAKE)
+        """Its schemas, also Prefect's, which does not make its own. Waits for a database that is just starting."""
+        for name in (LAKE, LEDGER, PREFECT):
+            self._make_schema(name)
         note_server(self.settings, str(self.address))
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, *options: str) -> None:

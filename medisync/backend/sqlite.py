@@ -26,6 +26,9 @@ class SqliteBackend(Backend):
     def title(self) -> str:
         return f"SQLite files in {self.settings.data}"
 
+    def wait(self, say: Callable[[str], None], *, seconds: float) -> None:  # noqa: ARG002 - files are always there
+        return
+
     def has_lake(self) -> bool:
         return self.settings.catalog_file.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from medisync.cli import (
     export_run,
     keys,
     lineage,
+    migrate,
     new,
     recalibrate,
     release,
@@ -30,7 +32,7 @@ from medisync.cli import (
 from medisync.cli.intake import add_intake_commands
 from medisync.cli.output import Console
 from medisync.errors import MediSyncError
-from medisync.settings import Settings, load_settings
+from medisync.settings import PREFIX, Settings, load_settings
 
 app = typer.Typer(
     name="medisync",
@@ -56,11 +58,14 @@ def version(
 def up(
     lab: Annotated[bool, typer.Option(help="Start JupyterLab, too.")] = False,
     sample: Annotated[bool, typer.Option(help="Put the sample into the inbox when there are no data yet.")] = False,
+    profile: Annotated[str | None, typer.Option(help="local or server, instead of MEDISYNC_PROFILE.")] = None,
 ) -> None:
     """Start the workspace: Prefect, worker, inbox watcher and pages. Ctrl-C stops all of it."""
     from medisync.supervisor.ready import announce, offer_sample
     from medisync.supervisor.workspace import Supervisor
 
+    if profile is not None:
+        os.environ[f"{PREFIX}PROFILE"] = profile  # also for what asks the environment itself
     settings = load_settings()
     console = Console()
 
@@ -139,6 +144,7 @@ app.add_typer(user.user, name="user")
 app.add_typer(release.release, name="release")
 app.command()(backup.backup)
 app.command()(backup.restore)
+app.command()(migrate.migrate)
 app.add_typer(audit.audit, name="audit")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(source.app, name="source")
@@ -203,8 +209,6 @@ def demo_data(
 @app.command()
 def settings(as_json: AsJson = False) -> None:
     """The settings in force, each with its environment variable."""
-    from medisync.settings import PREFIX
-
     current = load_settings()
     values: dict[str, Any] = {PREFIX + name.upper(): str(getattr(current, name)) for name in Settings.model_fields}
     if as_json:

@@ -11,8 +11,8 @@ from medisync.settings import Settings
 def request_refresh(settings: Settings) -> bool:
     """Have the workspace rerun what changed; False when it is not running. Nothing is lost then: ask again later."""
     try:
-        headers = prefect_auth.headers(settings)
-        with httpx.Client(base_url=settings.prefect_api_url, headers=headers, timeout=5.0) as client:
+        auth = prefect_auth.auth(settings)
+        with httpx.Client(base_url=settings.prefect_api_url, auth=auth, timeout=5.0) as client:
             found = client.get("/deployments/name/analyze/analyze")
             found.raise_for_status()
             body = {"parameters": {"trigger": "command line"}, "state": {"type": "SCHEDULED"}}

@@ -38,8 +38,8 @@ class Watcher:
         self._notices = InboxNotices(settings.inbox)
         self._completeness = arrival.Completeness(settings.inbox_settle_seconds, self._notices)
         self._repeats = Repeats(settings)
-        headers = prefect_auth.headers(settings)
-        self._client = httpx.Client(base_url=settings.prefect_api_url, headers=headers, timeout=10.0)
+        auth = prefect_auth.auth(settings)
+        self._client = httpx.Client(base_url=settings.prefect_api_url, auth=auth, timeout=10.0)
         self._announcer = Announcer(settings, self._client)
         self._is_server_away = False
         self._complained_of: set[Path] = set()

@@ -185,9 +185,9 @@ class Snapshot:
         try:
             if snapshot_id is None:
                 backend.attach(self._connection, "READ_ONLY")
-                newest = self._connection.execute("SELECT id FROM lake.current_snapshot()").fetchone()
+                newest = self._connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()
                 self._connection.execute("DETACH lake")
-                snapshot_id = int(newest[0]) if newest else 0
+                snapshot_id = int(newest[0][0]) if newest else 0
             backend.attach(self._connection, "READ_ONLY", f"SNAPSHOT_VERSION {int(snapshot_id)}")
             self._connection.execute("USE lake")
             if as_known_on is not None:

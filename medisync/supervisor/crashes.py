@@ -120,7 +120,7 @@ def _ask(client: httpx.Client, settings: Settings, method: str, path: str, body:
         method,
         f"{settings.prefect_api_url}{path}",
         json=body,
-        headers=prefect_auth.headers(settings),
+        auth=prefect_auth.auth(settings),
         timeout=30.0,
     )
     return answer.raise_for_status()

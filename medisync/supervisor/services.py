@@ -16,6 +16,7 @@ import psutil
 from medisync.access import prefect_auth
 from medisync.access.addresses import public_host
 from medisync.api import server as api
+from medisync.backend.choice import backend_of
 from medisync.dashboards import server as pages
 from medisync.fastlane import flow_runs, fork_server, kernels
 from medisync.runs import dask_cluster
@@ -62,7 +63,7 @@ def prefect_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_HOST": settings.prefect_host,
         "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{settings.prefect_home / 'prefect.db'}",
+        **backend_of(settings).prefect_environment(),
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
         "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",  # it is of the same installation

@@ -19,6 +19,7 @@ import httpx
 import psutil
 
 from medisync.access import prefect_auth
+from medisync.backend.choice import backend_of
 from medisync.errors import AlreadyRunningError, MediSyncError, NotRunningError, PortTakenError
 from medisync.lake import Lake
 from medisync.settings import Settings, project_root
@@ -28,6 +29,8 @@ from medisync.supervisor.services import WORK_POOL, Service, base_environment, d
 
 TEND_SECONDS = 0.25
 DOWN_SECONDS = 30.0
+DATABASE_SECONDS = 120.0
+"""How long a database that is away is waited for at start."""
 
 Say = Callable[[str], None]
 
@@ -77,13 +80,15 @@ class Supervisor:
     def run(self, on_ready: Callable[[], None] | None = None) -> None:
         """Start everything, call ``on_ready``, then watch until SIGINT, SIGTERM or ``medisync down``.
 
-        Raises AlreadyRunningError, PortTakenError, LakeVersionError or ServiceFailedError before anything is served.
+        Raises AlreadyRunningError, PortTakenError, DatabaseAwayError, LakeVersionError or ServiceFailedError before
+        anything is served.
         """
         self._settings.make_folders()
         os.umask(0o077)
         with _only_supervisor(self._settings):
             for service in self._services:
                 require_free_port(service)
+            backend_of(self._settings).wait(self._say, seconds=DATABASE_SECONDS)
             self._prepare()
             adopt_orphans()
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -156,7 +161,7 @@ class Supervisor:
         answer = client.post(
             f"{self._settings.prefect_api_url}/work_pools/",
             json={"name": WORK_POOL, "type": "process"},
-            headers=prefect_auth.headers(self._settings),
+            auth=prefect_auth.auth(self._settings),
             timeout=30.0,  # the server has only just come up
         )
         if answer.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):  # conflict: it is there already

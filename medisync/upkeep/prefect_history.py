@@ -47,4 +47,4 @@ def remove_old_flow_runs(settings: Settings, oldest: dt.datetime, *, dry_run: bo
 def _client(settings: Settings) -> httpx.Client:
     from medisync.access import prefect_auth
 
-    return httpx.Client(base_url=settings.prefect_api_url, timeout=10.0, headers=prefect_auth.headers(settings))
+    return httpx.Client(base_url=settings.prefect_api_url, timeout=10.0, auth=prefect_auth.auth(settings))

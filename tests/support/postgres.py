@@ -92,6 +92,11 @@ class PostgresServer:
             )  # fmt: skip
         wait_until(self._answers, seconds=PATIENCE_SECONDS, what="Postgres answers", every=0.02)
 
+    def start_when(self, condition: bool) -> None:
+        """Start it once it is time."""
+        if condition and self.process is None:
+            self.start()
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT: ends every session at once, in order; SIGQUIT: as in a crash."""
         if self.process is not None:

@@ -113,9 +113,9 @@ class RunningWorkspace:
 
     def api(self, method: str, path: str, **options: Any) -> Any:
         """Ask the workspace's Prefect server."""
-        headers = prefect_auth.headers(self.settings)
+        auth = prefect_auth.auth(self.settings)
         answer = httpx.request(
-            method, f"{self.settings.prefect_api_url}{path}", timeout=PATIENCE_SECONDS, headers=headers, **options
+            method, f"{self.settings.prefect_api_url}{path}", timeout=PATIENCE_SECONDS, auth=auth, **options
         )
         answer.raise_for_status()
         return answer.json()
@@ -146,8 +146,14 @@ def medisync(settings: Settings, *arguments: str) -> subprocess.CompletedProcess
 
 
 @contextlib.contextmanager
-def running_workspace(settings: Settings, *options: str, seconds: float = 600) -> Iterator[RunningWorkspace]:
-    """Start a workspace, wait until it says that it runs, and stop it at the end."""
+def running_workspace(
+    settings: Settings,
+    *options: str,
+    seconds: float = 600,
+    meanwhile: Callable[[str], object] = lambda _said: None,
+) -> Iterator[RunningWorkspace]:
+    """Start a workspace, wait until it says that it runs, and stop it at the end; ``meanwhile`` is called with what it
+    has said so far."""
     settings.data.mkdir(parents=True, exist_ok=True)
     output = settings.data.parent / "up.log"
     with output.open("w", encoding="utf-8") as log:
@@ -162,7 +168,9 @@ def running_workspace(settings: Settings, *options: str, seconds: float = 600) -
     workspace = RunningWorkspace(settings, process, output)
     try:
         wait_until(
-            lambda: "MediSync is running." in workspace.said() or process.poll() is not None,
+            lambda: (
+                meanwhile(workspace.said()) or "MediSync is running." in workspace.said() or process.poll() is not None
+            ),
             seconds=seconds,
             what=f"the workspace says it runs; it said:\n{workspace.said()}",
         )

@@ -28,14 +28,17 @@ def steps() -> list[tuple[int, str]]:
 
 
 def current_version(connection: duckdb.DuckDBPyConnection) -> int:
-    """The version of the attached lake; 0 for one without tables."""
-    found = connection.execute(
+    """The version of the attached lake; 0 for one without tables.
+
+    Answers are fetched to their end: until then DuckDB keeps the transaction open, and with it the catalog's.
+    """
+    [(tables,)] = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake' AND table_name = 'schema_version'"
-    ).fetchone()
-    if not found or not found[0]:
+    ).fetchall()
+    if not tables:
         return 0
-    row = connection.execute("SELECT max(version) FROM lake.main.schema_version").fetchone()
-    return int(row[0]) if row and row[0] is not None else 0
+    [(version,)] = connection.execute("SELECT max(version) FROM lake.main.schema_version").fetchall()
+    return int(version or 0)
 
 
 def migrate(connection: duckdb.DuckDBPyConnection) -> None:

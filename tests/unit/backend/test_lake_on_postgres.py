@@ -17,6 +17,7 @@ from medisync.lake import Lake, Snapshot
 from medisync.settings import Settings
 from medisync.upkeep import health
 from tests.support.admissions_csv import admissions, write_csv
+from tests.support.postgres import PostgresServer
 
 WRITER = """
 from medisync.lake import Lake
@@ -139,3 +140,16 @@ def test_a_process_without_duckdb_is_told_the_newest_snapshot(lake: Lake) -> Non
     assert backend_of(lake.settings).peek_newest() is None
     add(lake, 1)
     assert backend_of(lake.settings).peek_newest() == lake.last_snapshot_id()
+
+
+def test_no_transaction_stays_open_in_the_database(lake: Lake, postgres: PostgresServer) -> None:
+    """One that did would keep others from building an index, and Postgres from tidying up."""
+    add(lake, 1)
+    with Snapshot(lake.settings) as snapshot:
+        assert versions(lake) == versions(snapshot) == [1]
+        with postgres.connect(lake.settings.database_url.partition("?")[0].rsplit("/", 1)[1]) as connection:
+            rows = connection.execute(
+                "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
+                "AND pid <> pg_backend_pid()"
+            ).fetchall()
+    assert rows == []
