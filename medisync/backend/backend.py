@@ -46,6 +46,9 @@ class Backend(ABC):
     metadata: str
     """What DuckLake's own tables are called behind, once the lake is attached as ``lake``."""
 
+    holds_files: bool
+    """Whether catalog and ledger are files, to be copied as such."""
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         if settings.has_object_storage:

@@ -32,6 +32,7 @@ class PostgresBackend(Backend):
     """``settings.database_url`` says where. A process that was forked makes connections of its own."""
 
     extensions = ("ducklake", "postgres_scanner", "icu")
+    holds_files = False
     metadata = f"__ducklake_metadata_lake.{LAKE}"
 
     def __init__(self, settings: Settings) -> None:

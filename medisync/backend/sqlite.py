@@ -20,6 +20,7 @@ class SqliteBackend(Backend):
     """The catalog and the ledger are files for the owner alone; so is Prefect's database."""
 
     extensions = ("ducklake", "sqlite_scanner", "icu")
+    holds_files = True
     metadata = "__ducklake_metadata_lake"
 
     @property

@@ -60,6 +60,11 @@ def backup(
     that its memory of releases knows at least what the lake holds. Raises BackupTargetError, DatabaseCopyError.
     """
     settings = lake.settings
+    if not lake.backend.holds_files:
+        raise BackupTargetError(
+            f"Catalog and ledger are no files here, they lie in the {lake.backend.title}.",
+            hint="Back that up with pg_dump, then the files; see docs/operate.md.",
+        )
     destination = destination.expanduser().absolute()
     for folder in (settings.data, settings.reports):
         if destination == folder or destination.is_relative_to(folder):

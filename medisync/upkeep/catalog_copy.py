@@ -89,6 +89,14 @@ def compare(catalog: Path, address: Address, schema: str) -> dict[str, int]:
         return counted
 
 
+def folder_of(catalog: Path) -> Path:
+    """Where the catalog says its Parquet files lie."""
+    with closing(open_duckdb("sqlite_scanner")) as connection:
+        connection.execute(f"ATTACH '{quoted(catalog)}' AS old (TYPE sqlite, READ_ONLY)")
+        [(place,)] = connection.execute("SELECT value FROM old.ducklake_metadata WHERE key = 'data_path'").fetchall()
+    return Path(place)
+
+
 def chosen_snapshots(catalog: Path) -> list[int]:
     """The oldest, the newest, and some that runs are pinned to, ascending. A run's is the one before its own record."""
     with closing(open_duckdb("sqlite_scanner")) as connection:

@@ -36,8 +36,10 @@ class DiskUse:
 
 def disk_use(settings: Settings) -> DiskUse:
     """Look at every file of the workspace; what vanishes meanwhile is not counted."""
+    is_inside = settings.lake_folder.is_relative_to(settings.lake)
     parts = {
         "lake": settings.lake,
+        **({} if settings.has_object_storage or is_inside else {"lake files": settings.lake_folder}),
         "archive": settings.archive,
         "refused": settings.refused,
         "quarantine": settings.quarantine,

@@ -83,6 +83,11 @@ def migrate(settings: Settings, say: Say = lambda _: None) -> MigrationReport:
     if (settings.data / NOTE).exists():
         return MigrationReport(str(target.address), False, 0, (), {}, 0, {}, 0)
     source = SqliteBackend(settings.model_copy(update={"profile": "local", "lake_files": ""}))
+    if settings.has_object_storage:
+        raise MigrationError(
+            "A workspace is moved with its files in a folder, not into a bucket.",
+            hint="Unset MEDISYNC_LAKE_FILES, or name a folder.",
+        )
     if not source.has_lake():
         raise NoDataError("There is no workspace to move yet.", hint="Begin in Postgres: medisync up --profile server")
     with (
@@ -101,6 +106,7 @@ def _move(source: SqliteBackend, target: PostgresBackend, scratch: Path, say: Sa
     if source.has_ledger():
         copy_database(source.settings.ledger, ledger)
     files, final = target.settings.lake_folder, target.has_lake()
+    lying = catalog_copy.folder_of(catalog)
     schema = LAKE if final else LAKE + DRAFT
     if not final:
         _begin(address)
@@ -109,13 +115,13 @@ def _move(source: SqliteBackend, target: PostgresBackend, scratch: Path, say: Sa
         say("Copying the ledger")
         ledger_copy.copy(ledger, address, LEDGER + DRAFT)
     snapshot, names = catalog_contents(catalog)
-    copied = _copy_files(source.settings.lake_folder, files, names)
+    copied = _copy_files(lying, files, names)
     say("Comparing every row")
     try:
         catalog_rows = catalog_copy.compare(catalog, address, schema)
         ledger_rows = ledger_copy.compare(ledger, address, LEDGER if final else LEDGER + DRAFT)
         chosen = catalog_copy.chosen_snapshots(catalog)
-        lake_rows = catalog_copy.compare_contents(catalog, source.settings.lake_folder, address, schema, files, chosen)
+        lake_rows = catalog_copy.compare_contents(catalog, lying, address, schema, files, chosen)
     except catalog_copy.DifferenceError as error:
         told = "The database holds another lake" if final else "What was copied is not what was there"
         raise MigrationError(f"{told}: {error}.", hint="Nothing was moved; give an empty database.") from None

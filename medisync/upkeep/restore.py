@@ -58,6 +58,11 @@ def restore(settings: Settings, source: Path) -> RestoreReport:
     Raises NotEmptyError, and BackupDamagedError before anything is written; when writing fails half-way, what was
     written is removed.
     """
+    if not backend_of(settings).holds_files:
+        raise NotEmptyError(
+            "A backup of files is restored into files, not into Postgres.",
+            hint="Restore with MEDISYNC_PROFILE=local into an empty folder, then run: medisync migrate",
+        )
     _require_empty(settings)
     folder = newest(source.expanduser().absolute())
     manifest = read_manifest(folder)

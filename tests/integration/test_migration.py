@@ -48,8 +48,8 @@ def full(moving: Settings, tmp_path: Path) -> Settings:
         publish(lake, record(lake, run_id), grid([[40 * number, 3]], margins=False))
     with lake.transaction("odd values") as transaction:
         transaction.execute(
-            "INSERT INTO analytics.surges (run_id, unique_id, ds, observed, expected, threshold, p_value, state) VALUES "
-            "('r1', 'Zoë''s \\ \"x\"', DATE '2024-02-29', 0.1, 'nan', 'infinity', NULL, ''), "
+            "INSERT INTO analytics.surges (run_id, unique_id, ds, observed, expected, threshold, p_value, state) "
+            "VALUES ('r1', 'Zoë''s \\ \"x\"', DATE '2024-02-29', 0.1, 'nan', 'infinity', NULL, ''), "
             "('r1', '', DATE '0001-01-01', 1e-300, 1.0000000000000002, 5e-324, -0.0, 'surge')"
         )
     ledger = open_ledger(moving)
