@@ -17,7 +17,7 @@ from medisync.settings import Settings, load_settings
 
 R = TypeVar("R")
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 30
 
 
 def run_each(task: Task[..., R], arguments: Sequence[dict[str, Any]]) -> list[R]:
