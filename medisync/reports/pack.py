@@ -231,9 +231,11 @@ def printable(table: Table) -> dict[str, object] | None:
         return None
     rows: Sequence[Sequence[str]] = as_shown(table)
     head = [words(name) for name in table.columns]
+    is_left = [number == 0 or isinstance(value, str) for number, value in enumerate(table.rows[0])]
     if len(head) > COLUMNS_IN_PRINT:
         if len(rows) >= COLUMNS_IN_PRINT:
             return None
         turned = list(zip(head, *rows, strict=True))
         head, rows = list(turned[0]), turned[1:]
-    return {"title": table.title, "head": head, "rows": [list(row) for row in rows]}
+        is_left = [number == 0 for number in range(len(head))]
+    return {"title": table.title, "head": head, "is_left": is_left, "rows": [list(row) for row in rows]}

@@ -132,6 +132,7 @@ def test_tables_that_fit_are_printed_and_wide_short_ones_turned(
     )
     made = printable(table)
     assert (None if made is None else (len(made["head"]), len(made["rows"]))) == shape  # type: ignore[arg-type]
+    assert made is None or len(made["is_left"]) == len(made["head"])  # type: ignore[arg-type]
 
 
 def test_the_notebooks_introduction_is_the_method() -> None:
