@@ -99,9 +99,11 @@ def cell(value: Scalar) -> str:
     return value
 
 
-def as_shown(table: Table) -> list[list[str]]:
+def as_shown(table: Table, *, is_mixed: bool = False) -> list[list[str]]:
     """The rows of ``table`` for people: numbers of one column with equally many decimals, so that they can be compared
-    at a glance."""
+    at a glance; each by itself where a column mixes quantities (``is_mixed``)."""
+    if is_mixed:
+        return [[cell(value) for value in row] for row in table.rows]
     columns = [_column([row[place] for row in table.rows]) for place in range(len(table.columns))]
     return [list(row) for row in zip(*columns, strict=True)]
 

@@ -260,3 +260,5 @@ def test_the_numbers_of_a_column_have_equally_many_decimals() -> None:
     assert [row[3] for row in shown] == ["3", "1,000", "2"]
     assert [row[4] for row in shown][:2] == ["< 0.01", "-1.50"]
     assert as_shown(Table(title="t", columns=columns, rows=())) == []
+    mixed = Table(title="t", columns=("number", "before"), rows=(("beds", 201.5), ("p", 0.123)))
+    assert [row[1] for row in as_shown(mixed, is_mixed=True)] == ["201.5", "0.123"]
