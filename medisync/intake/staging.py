@@ -73,11 +73,11 @@ def open_desk(lake: Lake) -> duckdb.DuckDBPyConnection:
     """A cursor to stage and merge with; what does not fit into memory goes to the lake's own temporary folder.
 
     Unqualified names are not looked up in the lake, which would cost each statement a look into its catalog. DuckDB
-    gets two thirds of the process' memory: reading and writing files takes the rest beside its own count.
+    gets half of the process' memory: reading and writing files takes the rest beside its own count.
     """
     cursor = lake.cursor()
     cursor.execute("USE memory")
-    cursor.execute(f"SET memory_limit = '{lake.settings.memory_limit_mb * 2 // 3}MB'")
+    cursor.execute(f"SET memory_limit = '{lake.settings.memory_limit_mb // 2}MB'")
     _make_faults(cursor)
     return cursor
 
