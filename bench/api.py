@@ -1,9 +1,9 @@
 """The API under load: ``python -m bench.api [--json]``.
 
 A real API process over a lake with the sample; no Prefect, since reading needs none. The load comes from
-``bench/load.py`` and ``bench/listeners.py``: a bounded number of plain sockets to 127.0.0.1. The peer of the cached GET
-is a bare FastAPI route that returns the same bytes under the same uvicorn settings, asked in turn with ours. Analyses
-and deliveries are run by the command line meanwhile, at once, on the same cores. Takes about three minutes.
+``bench/clients.py`` and ``bench/listeners.py``: a bounded number of plain sockets to 127.0.0.1. The peer of the cached
+GET is a bare FastAPI route that returns the same bytes under the same uvicorn settings, asked in turn with ours.
+Analyses and deliveries are run by the command line meanwhile, at once, on the same cores. Takes about three minutes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 import httpx
 import psutil
 
-from bench.load import HOST, closed_loop, steady
+from bench.clients import HOST, closed_loop, steady
 from bench.report import Metric, main
 from medisync import intake
 from medisync.access.permissions import Role

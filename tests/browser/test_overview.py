@@ -28,7 +28,7 @@ from tests.support.pages import LIVE, PagesServer, Watched, running_pages
 from tests.support.running import PATIENCE_SECONDS, medisync, trial_settings, wait_until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -399,9 +399,24 @@ def test_a_restarted_server_is_noticed_and_the_page_recovers(
     settings = prepared(tmp_path, monkeypatch)
     with running_pages(settings) as server:
         page = open_live(watched, Hospital(settings, server, Lake(settings)))
+        kernel = page.get_attribute("main", "data-kernel")
     page.wait_for_selector("#connection[data-state=lost]", timeout=1000 * PATIENCE_SECONDS)
     assert "Connection lost" in page.inner_text("#connection")
     with running_pages(settings):
         page.wait_for_selector(LIVE, timeout=1000 * PATIENCE_SECONDS)
-        assert not page.evaluate("window.neverReloaded")
+        assert page.get_attribute("main", "data-kernel") != kernel
         page.close()
+
+
+def test_a_page_that_came_only_in_part_is_asked_for_again(loaded: Hospital, watched: Watched) -> None:
+    """The server was killed while it sent it: nothing of the page works, and nobody would ask for it again."""
+
+    def cut_short(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().partition("<main")[0])
+
+    log_in(watched.page.context, loaded.settings)
+    watched.page.route(loaded.server.url, cut_short, times=1)
+    watched.page.goto(loaded.server.url, wait_until="domcontentloaded")
+    watched.page.wait_for_selector(LIVE, timeout=1000 * PATIENCE_SECONDS)
+    assert "900" in watched.page.inner_text("main")

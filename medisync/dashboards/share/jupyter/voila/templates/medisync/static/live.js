@@ -3,8 +3,7 @@
 
 (() => {
   const content = document.getElementById("content");
-  if (!content) return;
-  const { kernel, base } = content.dataset;
+  const { kernel, base } = content ? content.dataset : {};
   const connection = document.getElementById("connection");
   const said = document.getElementById("said");
 
@@ -12,6 +11,7 @@
   const ANSWER_MS = 15_000; // and how long it may take to answer
   const RETRY_MS = 2_000;
   const CHOICE_MS = 250; // a slider that moves is asked about once it rests
+  const COMPLETE = "</html>"; // how a page ends that was sent to its end
   const RELOAD_PAUSE_MS = 20_000; // a page that is broken must not reload itself without end
 
   let socket = null;
@@ -136,13 +136,13 @@
       if (socket && socket.readyState === WebSocket.OPEN && comm) send("comm_msg", { data: { choices: chosenNow } });
     }, CHOICE_MS);
   }
-  content.addEventListener("change", chosen);
-  content.addEventListener("input", chosen);
-  content.addEventListener("submit", (event) => {
+  content?.addEventListener("change", chosen);
+  content?.addEventListener("input", chosen);
+  content?.addEventListener("submit", (event) => {
     event.preventDefault();
     if (event.target.matches("form[data-run]")) ask(event.target);
   });
-  content.addEventListener("click", (event) => {
+  content?.addEventListener("click", (event) => {
     const button = event.target.closest("[data-clear]");
     if (!button) return;
     for (const one of button.form.elements) {
@@ -262,31 +262,44 @@
     setTimeout(recover, RETRY_MS);
   }
 
-  // A page that reloads while the server is away again would be an error page of the browser's, which never comes back.
   function reload(why) {
-    tell("lost", why);
+    if (connection) tell("lost", why);
     const wait = Number(sessionStorage.getItem("medisync-reloaded") || 0) + RELOAD_PAUSE_MS - Date.now();
-    setTimeout(async () => {
-      try {
-        if ((await asked("health")).status >= 500) return lost();
-      } catch {
-        return lost();
-      }
-      sessionStorage.setItem("medisync-reloaded", String(Date.now()));
-      location.reload();
-    }, Math.max(0, wait));
+    setTimeout(renew, Math.max(0, wait));
   }
 
-  addEventListener("pagehide", () => {
+  // The whole page anew, in the place of this one. The browser's own reload would end, once for all, in its page of
+  // errors if the server went away just then; so that is left to the way to the login.
+  async function renew() {
+    sessionStorage.setItem("medisync-reloaded", String(Date.now()));
+    try {
+      const answer = await fetch(location.href, { cache: "no-store", redirect: "manual" });
+      if (answer.type === "opaqueredirect" || [401, 403].includes(answer.status)) return location.reload();
+      const page = await answer.text();
+      if (!answer.ok || !page.includes(COMPLETE)) throw new Error("not complete");
+      isLeaving = true;
+      removeEventListener("pagehide", leave);
+      document.open();
+      document.write(page);
+      document.close();
+    } catch {
+      setTimeout(renew, RETRY_MS);
+    }
+  }
+
+  function leave() {
     isLeaving = true;
     const form = new FormData();
     form.append("_xsrf", xsrf());
     navigator.sendBeacon(`${base}voila/api/shutdown/${kernel}`, form);
     if (socket) socket.close();
-  });
+  }
+
+  if (kernel) addEventListener("pagehide", leave);
   addEventListener("pageshow", (event) => {
     if (event.persisted) location.reload(); // back from the browser's cache: the kernel is gone
   });
 
   if (kernel) connect();
+  if (!document.querySelector("footer")) reload("The server went away while it sent this page; it is asked again");
 })();
