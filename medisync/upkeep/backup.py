@@ -69,6 +69,11 @@ def backup(
     for folder in (settings.data, settings.reports):
         if destination == folder or destination.is_relative_to(folder):
             raise BackupTargetError("A backup does not belong into the workspace itself.", hint="Give another folder.")
+    if settings.has_object_storage:
+        raise BackupTargetError(
+            f"The lake's files lie in {settings.lake_place}, which this does not copy.",
+            hint="Have the storage keep versions of them, and back the database up with its own tools.",
+        )
     if not lake.exists:
         raise BackupTargetError("There is nothing to back up yet.", hint="Deliver a file first.")
     before = _previous(destination)

@@ -13,6 +13,7 @@ from medisync.intake import DeliveryStatus
 from medisync.lake import Lake, Snapshot
 from medisync.runs import upkeep
 from medisync.settings import Settings
+from medisync.upkeep.backup import BackupTargetError, backup
 from medisync.upkeep.health import data_files
 from tests.conftest import make_workspace
 from tests.support.admissions_csv import admission, write_csv
@@ -70,6 +71,8 @@ def test_a_lost_file_is_noticed(in_a_bucket: Settings, tmp_path: Path) -> None:
     lake.cursor().execute(f"COPY (SELECT 1) TO '{in_a_bucket.lake_place}/{name}' (FORMAT parquet)")
     look = data_files(lake, False)
     assert look.faults == [f"{name} has another size than written"]
+    with pytest.raises(BackupTargetError, match=r"lie in s3://"):  # rather than a backup without them
+        backup(lake, tmp_path / "backups")
     lake.close()
 
 
