@@ -210,8 +210,8 @@ def test_workers_stop_when_the_server_has_other_code(group: Group) -> None:
     newer = deployment["version"].replace("schema=", "schema=1")
     settings = group.server.settings
     address = f"{settings.prefect_api_url}/deployments/{deployment['id']}"
-    headers = prefect_auth.headers(settings)
-    httpx.patch(address, json={"version": newer}, headers=headers, timeout=300).raise_for_status()
+    auth = prefect_auth.auth(settings)
+    httpx.patch(address, json={"version": newer}, auth=auth, timeout=300).raise_for_status()
     for worker in group.workers:
         assert worker.process is not None
         assert worker.process.wait(300) == 95

@@ -21,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from medisync.access.permissions import Role
+from medisync.intake import arrival
 from medisync.supervisor import crashes
 from tests.support.admissions_csv import admissions, write_csv
 from tests.support.login import cookies, log_in
@@ -195,10 +196,12 @@ def test_a_run_killed_together_with_its_worker_crashes_and_is_tried_again(
     with lake.lock(seconds=PATIENCE_SECONDS):  # so that the run is there to be killed
         (tmp_path / "odd.csv").write_text("a,b\n1,2\n", encoding="utf-8")
         (tmp_path / "odd.csv").rename(inbox / "odd.csv")
-        of_source = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "name": {"like_": "d20"}}}
         victim = wait_until(lambda: next(iter(having_turn(running, "held")), None), seconds=60, what="it has begun")
+        claims = ((one, arrival.claimed_file(running.settings, one)) for one in arrival.claimed(running.settings))
+        [held] = [one for one, found in claims if found is not None and found[0] == "held"]
+        of_held = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "name": {"any_": [held]}}}
         [flow_run] = wait_until(
-            lambda: running.api("POST", "/flow_runs/filter", json=of_source), seconds=60, what="it is running"
+            lambda: running.api("POST", "/flow_runs/filter", json=of_held), seconds=60, what="it is running"
         )
         worker = psutil.Process(int(str(services(running)["worker"]["pid"])))
         for process in (worker, *worker.children(recursive=True), psutil.Process(victim)):

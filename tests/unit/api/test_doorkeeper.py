@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -49,15 +50,20 @@ def ended(access: Access, guests: list[Guest], meanwhile: Callable[[], object], 
         went_round: list[int] = []
         asked = keeper._gone
         keeper._gone = lambda some: went_round.append(len(some)) or asked(some)  # type: ignore[func-returns-value,method-assign]
-        for one in guests:
-            keeper.watching(one).__enter__()
-        meanwhile()
-        keeper.start()
-        while sum(went_round) < rounds * len(guests):
-            await asyncio.sleep(ROUND_SECONDS)
-        await keeper.close()
+        with contextlib.ExitStack() as watched:
+            for one in guests:
+                watched.enter_context(keeper.watching(one))
+            meanwhile()
+            keeper.start()
+            while sum(went_round) < rounds * len(guests):
+                await asyncio.sleep(ROUND_SECONDS)
+            await keeper.close()
         assert max(went_round) <= doorkeeper.ASKED_AT_ONCE
-        return [await one.client.take(0) == ENDED and await one.client.take(0) is None for one in guests]
+        # Nobody stops listening here, so a stream is told in each round.
+        told = [await one.client.take(0) or b"" for one in guests]
+        over = [await one.client.take(0) is None for one in guests]
+        assert over == [one.startswith(ENDED) for one in told]
+        return over
 
     return asyncio.run(play())
 
