@@ -46,13 +46,11 @@ class Funnel:
 def funnel(events: ArrayLike, totals: ArrayLike) -> Funnel:
     """The funnel of ``events`` among ``totals``, one entry a unit; totals are positive.
 
-    Raises ValueError when a count is negative or above its total, or there is no unit.
+    Raises ValueError when a count is negative, above its total or not a number, or there is no unit.
     """
-    hits, sizes = (np.asarray(values, dtype=np.float64) for values in (events, totals))
-    if hits.size == 0 or hits.shape != sizes.shape:
-        raise ValueError("a funnel needs as many totals as events, and one at least")
-    if (sizes <= 0).any() or (hits < 0).any() or (hits > sizes).any():
-        raise ValueError("events lie between 0 and their positive totals")
+    hits, sizes = _counted(events, totals)
+    if hits.size == 0 or not (sizes > 0).all():
+        raise ValueError("a funnel needs one unit at least, and positive totals")
     share = float(hits.sum() / sizes.sum())
     variance = 0.25 / sizes
     distance = np.arcsin(np.sqrt(hits / sizes)) - np.arcsin(np.sqrt(share))
@@ -71,13 +69,22 @@ def funnel(events: ArrayLike, totals: ArrayLike) -> Funnel:
 def wilson_interval(events: ArrayLike, totals: ArrayLike, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
     """Wilson's interval of a share; NaN where the total is 0.
 
+    Raises ValueError when a count is negative, above its total or not a number.
+
     Source: Wilson (1927), JASA 22:209-212; recommended by Brown, Cai and DasGupta (2001), Statistical Science
     16:101-133.
     """
-    hits, sizes = (np.asarray(values, dtype=np.float64) for values in (events, totals))
+    hits, sizes = _counted(events, totals)
     z = stats.norm.ppf(0.5 + level / 2)
     n = np.where(sizes > 0, sizes, np.nan)
     share = hits / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+
+
+def _counted(events: ArrayLike, totals: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    hits, sizes = (np.asarray(values, dtype=np.float64) for values in (events, totals))
+    if hits.shape != sizes.shape or not ((hits >= 0) & (hits <= sizes) & np.isfinite(sizes)).all():
+        raise ValueError("each unit has a count of events between 0 and its total")
+    return hits, sizes
