@@ -12,8 +12,16 @@ from medisync.intake import DeliveryReport
 from medisync.lake import Lake
 from medisync.settings import Settings, load_settings
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.quick_lake import as_shipped, quick_lakes
 
+__all__ = ["as_shipped"]
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with quick_lakes(tmp_path_factory.mktemp("first-lake")):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,7 @@ def test_processes_that_spill_to_the_disk_at_once_do_not_disturb_each_other(tmp_
     assert list((tmp_path / "temporary").iterdir()) == [], "nothing stays behind"
 
 
+@pytest.mark.usefixtures("as_shipped")
 class TestExtensions:
     def test_they_come_from_their_wheels_with_the_signature_check_on(self) -> None:
         connection = extensions.open_duckdb(*extensions.EXTENSIONS)
@@ -133,6 +134,7 @@ assert len(extensions._prepared) == 1
         assert (workspace.lake / "catalog.sqlite").exists()
 
 
+@pytest.mark.usefixtures("as_shipped")
 class TestSchema:
     def test_the_steps_are_numbered_without_a_hole(self) -> None:
         assert [version for version, _ in schema.steps()] == list(range(1, len(schema.steps()) + 1))
