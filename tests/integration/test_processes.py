@@ -133,15 +133,17 @@ def test_a_delivery_killed_anywhere_is_whole_or_absent_and_whole_when_delivered_
     """kill -9 at a random moment of intake, fifty times (or TEST_KILLS times): the rows of each delivery are all
     there or none, and the next try, which is what the watcher's second announcement starts, makes them all there, once.
 
-    The processes to be killed are forked from one that has imported what they need, as the fast lane's are.
+    The processes to be killed are forked from one that has imported what they need and has DuckDB prepared, as the fast
+    lane's are.
     """
     rounds, rows = int(os.environ.get("TEST_KILLS", "50")), 300
     moments = random.Random(20240507)
     nursery = start(
         """
 import os
+from medisync.backend.choice import backend_of
 from medisync.lake.extensions import prepare_duckdb
-prepare_duckdb()
+prepare_duckdb(*backend_of(settings).extensions)
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
