@@ -120,29 +120,32 @@ def compare_contents(
         f"DATA_PATH '{quoted(new_files)}', OVERRIDE_DATA_PATH true"
     )
     total = 0
-    for snapshot in snapshots:
-        one, other = (_contents(f"{attached}, READ_ONLY, SNAPSHOT_VERSION {snapshot})") for attached in (old, new))
-        if one != other:
-            differing = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
-            raise DifferenceError(f"at snapshot {snapshot} the tables {', '.join(differing)} differ")
-        total += sum(rows for rows, _ in one.values())
+    with closing(open_duckdb("ducklake", "sqlite_scanner", "postgres_scanner", "icu")) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for snapshot in snapshots:
+            one, other = (
+                _contents(connection, f"{attached}, READ_ONLY, SNAPSHOT_VERSION {snapshot})") for attached in (old, new)
+            )
+            if one != other:
+                differing = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+                raise DifferenceError(f"at snapshot {snapshot} the tables {', '.join(differing)} differ")
+            total += sum(rows for rows, _ in one.values())
     return total
 
 
-def _contents(attached: str) -> dict[str, tuple[int, int]]:
-    with closing(open_duckdb("ducklake", "sqlite_scanner", "postgres_scanner", "icu")) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"ATTACH {attached}")
-        names = connection.execute(
-            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake' ORDER BY ALL"
+def _contents(connection: duckdb.DuckDBPyConnection, attached: str) -> dict[str, tuple[int, int]]:
+    connection.execute(f"ATTACH {attached}")
+    names = connection.execute(
+        "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake' ORDER BY ALL"
+    ).fetchall()
+    found = {}
+    for (name,) in names:
+        [(rows, hashes)] = connection.execute(
+            f"SELECT count(*), coalesce(sum(hash(row)), 0) FROM lake.{name} AS row"
         ).fetchall()
-        found = {}
-        for (name,) in names:
-            [(rows, hashes)] = connection.execute(
-                f"SELECT count(*), coalesce(sum(hash(row)), 0) FROM lake.{name} AS row"
-            ).fetchall()
-            found[str(name)] = (int(rows), int(hashes))
-        return found
+        found[str(name)] = (int(rows), int(hashes))
+    connection.execute("DETACH lake")
+    return found
 
 
 @contextmanager

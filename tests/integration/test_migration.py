@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from medisync import intake
 from medisync.access import audit
+from medisync.backend import postgres as postgres_backend
 from medisync.backend.choice import backend_of
 from medisync.cli.main import app
 from medisync.errors import DatabaseAwayError, NoDataError, SettingsError, WrongProfileError
@@ -151,13 +152,14 @@ def test_what_differs_is_not_put_into_use(
 
 
 def test_a_database_that_holds_something_else_is_refused(
-    full: Settings, tmp_path: Path, postgres: PostgresServer
+    full: Settings, tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Settings(data=tmp_path / "other", reports=tmp_path / "r", profile="server", database_url=full.database_url)
     Lake(other).connection().close()
     with pytest.raises(MigrationError, match="holds another lake"):
         migrate(full)
     assert Lake(full).exists
+    monkeypatch.setattr(postgres_backend, "WRITER_SECONDS", 0.1)  # it will not come
     away = full.model_copy(update={"database_url": postgres.url("nowhere")})
     with pytest.raises(DatabaseAwayError, match="does not exist"):
         migrate(away)
