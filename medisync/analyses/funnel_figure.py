@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 from medisync.analyses.contract import Figure
 from medisync.analyses.figures import ACCENT, CALM, WARN, as_figure, canvas
+from medisync.analyses.phrases import shortened
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from medisync.stats.funnel import Funnel
+
+FEW_UNITS = 5
+"""So many are all named; of more, whose names would cover each other, those that stand out."""
 
 
 def funnel_figures(*units: tuple[str, str, pd.DataFrame, Funnel | None]) -> list[Figure]:
@@ -34,11 +38,21 @@ def funnel_figure(table: pd.DataFrame, funnel: Funnel, *, what: str, table_name:
     axes.axhline(100 * funnel.share, color=CALM, linewidth=1.0)
     out = shown["verdict"] == "stands out"
     axes.scatter(shown["index_stays"][~out], shown["rate_percent"][~out], color=ACCENT, s=28, label=f"a {what}")
-    axes.scatter(
-        shown["index_stays"][out], shown["rate_percent"][out], color=WARN, marker="D", s=36, label="stands out"
-    )
-    for row in shown[out].itertuples():
-        axes.annotate(str(row.unit), (row.index_stays, row.rate_percent), xytext=(5, 5), textcoords="offset points")
+    if out.any():
+        axes.scatter(
+            shown["index_stays"][out], shown["rate_percent"][out], color=WARN, marker="D", s=36, label="stands out"
+        )
+    for row in shown[out | (len(shown) <= FEW_UNITS)].itertuples():
+        is_right = row.index_stays > sizes.mean()
+        axes.annotate(
+            shortened(str(row.unit)),
+            (row.index_stays, row.rate_percent),
+            xytext=(-6 if is_right else 6, 4),
+            textcoords="offset points",
+            ha="right" if is_right else "left",
+            fontsize=8,
+        )
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("index stays")
     axes.set_ylabel("readmitted, %")
     axes.set_ylim(bottom=0)

@@ -256,9 +256,12 @@ def _add_trends(frame: pd.DataFrame, trends: Trends, adjusted: NDArray[np.float6
 
 
 def _weekly(calendar: _Calendar, changes: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Cases per week of the most frequent conditions in the trend window, with the fitted trend."""
+    """Cases per week of six conditions in the trend window, with the fitted trend: those something is said of, then
+    the most frequent."""
     window = np.flatnonzero(calendar.complete)[-params.trend_weeks :]
-    names = list(changes["condition"].head(6))
+    p_values = changes[["p_adjusted_trend", "p_adjusted_to_mean", "p_adjusted_to_last_year"]]
+    is_told = (p_values <= params.alpha).any(axis=1)
+    names = [*changes["condition"][is_told], *changes["condition"][~is_told]][:6]
     order = np.array([calendar.conditions.index(name) for name in names], dtype=np.int64)
     cases = calendar.cases[np.ix_(window, order)]
     line = fit_trends(cases).line

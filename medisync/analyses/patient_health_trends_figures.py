@@ -55,7 +55,7 @@ def last_week(result: Result) -> Figure:
 
 
 def weekly(result: Result) -> Figure:
-    """Weekly cases of the most frequent conditions, each with its trend."""
+    """Weekly cases of the conditions shown, each with its trend."""
     from matplotlib.dates import DateFormatter, MonthLocator, YearLocator
 
     table = result.frame("weekly")

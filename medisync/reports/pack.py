@@ -20,7 +20,7 @@ from medisync.analyses.contract import Result, Table
 from medisync.analyses.figures import INK
 from medisync.lake import Lake
 from medisync.reports.page import as_shown, cell, environment, stylesheet, words
-from medisync.reports.phrases import FINDING_WORDS, STATE_WORDS, day, when
+from medisync.reports.phrases import FINDING_WORDS, STATE_WORDS, day, tied, when
 from medisync.reports.provenance import provenance
 from medisync.runs import registry
 from medisync.runs.published import DataState, Published, data_state, published
@@ -204,11 +204,11 @@ def _section(section: Section, folder: Path) -> dict[str, object]:
         "reason": one.reason or "",
         "method": list(section.method),
         "provenance": section.provenance,
-        "headline": result.headline if result else "There is no result yet.",
+        "headline": tied(result.headline) if result else "There is no result yet.",
         "finding": FINDING_WORDS[result.finding] if result else "",
         "signal": bool(result and result.finding == "signal"),
         "covers": f"{day(result.data_from)} to {day(result.data_until)}" if result and result.data_from else "",
-        "warnings": list(result.warnings) if result else [],
+        "warnings": [tied(warning) for warning in result.warnings] if result else [],
         "figures": _figures(one.analysis, result, folder) if result else [],
         "tables": [printed for table in result.tables.values() if (printed := printable(table))] if result else [],
         "left_out": [table.title for table in result.tables.values() if not printable(table)] if result else [],

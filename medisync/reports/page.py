@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from medisync.analyses.contract import Result, Scalar, Table
+from medisync.reports.phrases import tied
 from medisync.runs.record import RunRecord
 from medisync.settings import Settings
 
@@ -30,6 +31,7 @@ def environment() -> jinja2.Environment:
     templates.filters["cell"] = cell
     templates.filters["as_shown"] = as_shown
     templates.filters["words"] = words
+    templates.filters["tied"] = tied
     templates.filters["csv_address"] = csv_address
     templates.filters["provenance"] = _provenance
     return templates

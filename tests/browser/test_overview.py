@@ -333,6 +333,10 @@ def test_the_full_report_is_one_click_away(loaded: Hospital, watched: Watched) -
     page.wait_for_selector("h1")
     assert page.inner_text("h1") == "Patient demographics"
     assert "Where these numbers come from" in page.inner_text("main")
+    for cell in page.query_selector_all("[aria-label=Provenance] td"):
+        box = cell.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= page.evaluate("innerWidth"), f"{cell.inner_text()} is off the page"
     assert watched.elsewhere() == []
     assert watched.complaints == []
 
