@@ -83,5 +83,5 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
         wait_until(takes_a_file, seconds=60, what="the S3 server takes a file")
         yield S3Server(endpoint, {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET})
     finally:
-        process.terminate()
+        process.kill()  # asked to end, it would take half a minute to put away what nobody will read
         process.wait(60)
