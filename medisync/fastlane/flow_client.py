@@ -2,6 +2,7 @@
 
 Asks the fork server for the run and stands in for it: passes signals on and ends as it ends. When the server is away,
 it becomes the ordinary ``python -m prefect.engine`` instead. Imports next to nothing, since it is started for each run.
+With ``MODULE ARGUMENT...`` it is that module's program in the same way.
 """
 
 import json
@@ -18,7 +19,7 @@ def main() -> None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(ANSWER_SECONDS)
     try:
-        request = {"arguments": [], "environment": dict(os.environ), "directory": os.getcwd()}
+        request = {"arguments": sys.argv[2:], "environment": dict(os.environ), "directory": os.getcwd()}
         connection.connect(sys.argv[1])
         message = memoryview(json.dumps(request).encode() + b"\n")
         sent = socket.send_fds(connection, [message], [1, 2])
@@ -33,7 +34,8 @@ def main() -> None:
         connection.close()  # should the server wake up now, it must not do the same work
         for number in PASSED_ON:
             signal.signal(number, signal.SIG_DFL)
-        os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])  # noqa: S606 - the ordinary engine
+        ordinary = [sys.executable, "-m", *(sys.argv[2:] or ["prefect.engine"])]
+        os.execv(sys.executable, ordinary)  # noqa: S606 - our own command
     connection.settimeout(None)
     try:
         code = json.loads(answers.readline())["exit"]

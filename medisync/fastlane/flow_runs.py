@@ -1,7 +1,8 @@
 """The fork server of flow runs: ``python -m medisync.fastlane.flow_runs SOCKET``.
 
 It has imported Prefect's engine and what our flows import. A forked run rebuilds Prefect's settings from its own
-environment, which names the flow run, and goes on as ``python -m prefect.engine`` would.
+environment, which names the flow run, and goes on as ``python -m prefect.engine`` would. The deployments are registered
+by a fork of it, too: ``python -m prefect deploy`` alone would import all of that once more.
 """
 
 from __future__ import annotations
@@ -60,10 +61,10 @@ def socket_path(settings: Settings) -> Path:
     return settings.run_state / "flow-runs.sock"
 
 
-def command(settings: Settings) -> str:
-    """What the process worker starts for a flow run."""
+def command(settings: Settings) -> tuple[str, ...]:
+    """What the process worker starts for a flow run; with ``prefect ARGUMENT...`` behind it, that command."""
     client = Path(__file__).with_name("flow_client.py")
-    return f"{sys.executable} -I -S {client} {socket_path(settings)}"
+    return (sys.executable, "-I", "-S", str(client), str(socket_path(settings)))
 
 
 def modules() -> list[str]:
@@ -116,8 +117,8 @@ def _share_tls_context() -> None:
     create_default_context(cafile=certifi.where())
 
 
-def become_flow_run(_: Request) -> None:
-    """Execute the flow run that ``PREFECT__FLOW_RUN_ID`` names."""
+def become_flow_run(request: Request) -> None:
+    """Execute the flow run that ``PREFECT__FLOW_RUN_ID`` names, or the module's program that the arguments are."""
     import prefect.context
     from prefect.logging.configuration import setup_logging
     from prefect.settings import Settings as PrefectSettings
@@ -126,9 +127,9 @@ def become_flow_run(_: Request) -> None:
     if imported is not None:  # made when Prefect was imported, from the server's environment
         prefect.context.SettingsContext(profile=imported.profile, settings=PrefectSettings()).__enter__()
         setup_logging()
-    sys.argv = ["prefect.engine"]
+    sys.argv = request.arguments or ["prefect.engine"]
     sys.modules.pop("prefect.engine")
-    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def main() -> NoReturn:

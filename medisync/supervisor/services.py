@@ -83,7 +83,7 @@ def base_environment(settings: Settings) -> dict[str, str]:
         **prefect_environment(settings),
         "PATH": path,
         "PYTHONPATH": str(project_root()),
-        "FLOW_RUN_COMMAND": flow_runs.command(settings),
+        "FLOW_RUN_COMMAND": " ".join(flow_runs.command(settings)),
         THIS_CODE: str(this_code()),
         **dask_cluster.environment(),
         "PYTHONUNBUFFERED": "1",
@@ -235,6 +235,7 @@ def _lab(settings: Settings) -> Service:
     )
 
 
-def deploy_command() -> tuple[str, ...]:
-    """Registers the deployments of ``prefect.yaml``; repeating it changes nothing."""
-    return (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
+def deploy_command(settings: Settings) -> tuple[str, ...]:
+    """Registers the deployments of ``prefect.yaml``, by a fork where there are any; repeating it changes nothing."""
+    python = flow_runs.command(settings) if fork_server.is_supported() else (sys.executable, "-m")
+    return (*python, "prefect", "--no-prompt", "deploy", "--all")

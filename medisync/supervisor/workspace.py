@@ -173,7 +173,7 @@ class Supervisor:
         log = self._settings.logs / "deploy.log"
         with log.open("ab") as output:
             done = subprocess.run(  # noqa: S603 - our own command
-                deploy_command(),
+                deploy_command(self._settings),
                 env=environment,
                 cwd=project_root(),
                 stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -32,11 +33,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningForkServ
         yield running
 
 
-def started(path: Path, code: str, *, folder: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+def started(
+    path: Path, code: str, *arguments: str, folder: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
     """The client, as the process worker starts it; the run executes ``code``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(CLIENT), str(path)],
+        [sys.executable, "-I", "-S", str(CLIENT), str(path), *arguments],
         env={**inherited, "CODE": code, **environment},
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -45,9 +48,11 @@ def started(path: Path, code: str, *, folder: Path | None = None, **environment:
     )
 
 
-def ended(path: Path, code: str, *, folder: Path | None = None, **environment: str) -> tuple[int, str, str]:
+def ended(
+    path: Path, code: str, *arguments: str, folder: Path | None = None, **environment: str
+) -> tuple[int, str, str]:
     """Exit code, standard output and error of a run."""
-    process = started(path, code, folder=folder, **environment)
+    process = started(path, code, *arguments, folder=folder, **environment)
     output, error = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, output, error
 
@@ -169,6 +174,9 @@ def test_without_a_server_the_client_becomes_the_ordinary_engine(tmp_path: Path)
     returncode, _, error = ended(tmp_path / "nobody.sock", "", PYTHONPATH=str(ROOT))
     assert returncode == 1
     assert NO_ENGINE in error
+    (tmp_path / "told.py").write_text("import sys; print(sys.argv[1:]); sys.exit(4)")
+    answer = ended(tmp_path / "nobody.sock", "", "told", "--all", folder=tmp_path, PYTHONPATH=str(tmp_path))
+    assert answer == (4, "['--all']\n", "")
 
 
 @pytest.mark.parametrize(
@@ -225,3 +233,4 @@ def test_the_real_server_of_flow_runs_goes_on_as_the_engine_would(tmp_path: Path
         assert returncode == 1
         assert "11111111-2222-3333-4444-555555555555" in error
         assert "127.0.0.1:9" in error or "ConnectError" in error, error
+        assert ended(running.path, "", "prefect", "--version", **home) == (0, f"{metadata.version('prefect')}\n", "")
