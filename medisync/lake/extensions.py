@@ -7,12 +7,13 @@ import importlib.util
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 
 from medisync.errors import MediSyncError
+from medisync.lake import sqlite_waits
 
 EXTENSIONS = {
     "ducklake": "duckdb_extension_ducklake",
@@ -76,11 +77,13 @@ def open_duckdb(
     return _take_prepared(extensions, config) or _opened(extensions, config)
 
 
-def _opened(extensions: Iterable[str], config: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
+def _opened(extensions: Collection[str], config: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
     offline = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     connection = duckdb.connect(":memory:", config={**offline, **config})
     for name in extensions:
         connection.load_extension(str(extension_path(name)))
+    if "sqlite_scanner" in extensions:
+        sqlite_waits.shorten(extension_path("sqlite_scanner"))
     return connection
 
 
