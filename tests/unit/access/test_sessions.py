@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -134,6 +135,24 @@ def test_a_disabled_account_is_out_within_a_second_on_the_real_clock(access: Acc
         elsewhere.log_in_program("analyst", PASSWORD, where="x")
     access.accounts.enable("analyst")
     assert not is_in(elsewhere, bearer=token), "enabling opens no session again"
+
+
+def test_the_holders_of_many_sessions_are_those_who_are_still_in(access: Access, clock: SetClock) -> None:
+    analyst = access.sessions.start("analyst", "token", FAMILY_LIFE)
+    ended, short, gone = (
+        access.sessions.start(name, "cookie", life)
+        for name, life in (("analyst", FAMILY_LIFE), ("admin", dt.timedelta(hours=1)), ("viewer", FAMILY_LIFE))
+    )
+    asked = [one.session_id for one in (analyst, ended, short, gone)] + ["made up"]
+    assert access.sessions.holders(asked) == {
+        one: found for one in asked if (found := access.sessions.look(f"id:{one}")) is not None
+    }
+    assert len(access.sessions.holders(asked)) == 4
+    access.sessions.end(ended.session_id, "logout")
+    access.accounts.disable("viewer")
+    clock.move(hours=2)
+    assert set(access.sessions.holders(asked)) == {analyst.session_id}
+    assert access.sessions.holders([]) == {}
 
 
 def test_a_new_role_counts_from_the_next_login_on(access: Access, elsewhere: Access, going: Monotonic) -> None:
