@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 
+from medisync.errors import MediSyncError
 from medisync.settings import Settings, load_settings
 
 HEALTH_PATH = "/api/health"
@@ -99,4 +100,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MediSyncError as error:
+        sys.stderr.write(f"Error [{error.code}]: {error}\n")
+        sys.exit(error.exit_code)

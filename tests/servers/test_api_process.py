@@ -81,9 +81,11 @@ def test_every_worker_sees_a_commit_and_an_id_outlives_them_all(filled: Lake) ->
     with api_process(settings) as process:
         headers = token(settings)
         first = fail_once(filled)
+        asked: list[bool] = []
 
         def seen(_: int) -> bool:
             """By a connection of its own, so that any worker may be the one that answers."""
+            asked.append(True)
             shown = httpx.get(
                 f"{server.address(settings)}api/analytics/realtime/", headers=headers, timeout=PATIENCE_SECONDS
             ).json()
@@ -91,6 +93,14 @@ def test_every_worker_sees_a_commit_and_an_id_outlives_them_all(filled: Lake) ->
                        for one in shown["data"]["analyses"])  # fmt: skip
 
         wait_until(lambda: all(map(seen, range(6))), seconds=30, what="every worker shows the failed run")
+        answered = 'medisync_requests_total{method="GET",route="/api/analytics/realtime",status="200"}'
+        of_all = {f"{answered} {len(asked)}.0", f'medisync_events_total{{event="run.failed"}} {WORKERS}.0'}
+
+        def are_summed() -> bool:
+            figures = httpx.get(f"{server.address(settings)}metrics", timeout=PATIENCE_SECONDS).text
+            return of_all <= set(figures.splitlines())
+
+        wait_until(are_summed, seconds=30, what="the figures are those of all workers")
         with httpx.stream(
             "GET", f"{server.address(settings)}api/analytics/stream/", headers=headers, timeout=PATIENCE_SECONDS
         ) as one:
