@@ -85,9 +85,10 @@ def show(status: dict[str, Any]) -> None:
     for row in status["deliveries"]:
         deliveries.add_row(row["delivery_id"], row["source"], row["file_label"], row["status"], row["reason"] or "")
     console.print(deliveries)
-    analyses = rich.table.Table("analysis", "state", "headline", title="Analyses")
+    analyses = rich.table.Table("analysis and run", "state", "headline", title="Analyses")
     for row in status["analyses"]:
-        analyses.add_row(row["analysis"], row["freshness"], row["headline"] or row["reason"] or "")
+        run = f"\n{row['run_id']}" if row["run_id"] else ""
+        analyses.add_row(f"{row['analysis']}{run}", row["freshness"], row["headline"] or row["reason"] or "")
     console.print(analyses)
 
 

@@ -11,7 +11,7 @@ from medisync.settings import load_settings
 
 
 def why(
-    analysis: Annotated[str, typer.Argument(help="The analysis' name.")],
+    analysis: Annotated[str | None, typer.Argument(help="The analysis' name; all when none is given.")] = None,
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be repeated.")
     ] = None,
@@ -19,8 +19,19 @@ def why(
 ) -> None:
     """Say why an analysis would, or would not, run now, and what changed since which run."""
     from medisync.lake import Lake
+    from medisync.runs import registry
     from medisync.runs.why import why as decided
 
-    decision = decided(Lake(load_settings()), analysis, parameters=parse_parameters(parameter or []))
+    settings = load_settings()
+    lake, given = Lake(settings), parse_parameters(parameter or [])
+    if analysis is None and given:
+        raise typer.BadParameter("parameters are those of one analysis: name it", param_hint="-p")
+    names = [analysis] if analysis else [one.analysis for one in registry.analyses(settings)]
+    decisions = [decided(lake, name, parameters=given) for name in names]
     console = Console()
-    console.data(decision.as_json()) if as_json else console.say(decision.sentence())
+    if as_json:
+        told = [decision.as_json() for decision in decisions]
+        console.data(told[0] if analysis else told)
+        return
+    for decision in decisions:
+        console.say(decision.sentence())

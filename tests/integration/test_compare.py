@@ -365,3 +365,7 @@ class TestCommands:
         assert (tmp_path / "l.svg").read_text().startswith("<svg")
         self.said("lineage", "patient", "x", code=2)
         assert "would not run" in self.said("why", "count")
+        assert self.said("why") == self.said("why", "count")
+        assert [one["analysis"] for one in json.loads(self.said("why", "--json"))] == ["count"]
+        self.said("why", "-p", "x=1", code=2)
+        assert "r2-b" in self.said("status")
