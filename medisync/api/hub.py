@@ -23,9 +23,10 @@ from medisync.runs.progress import RunInProgress, runs_in_progress
 log = logging.getLogger("medisync.api")
 
 POLL_SECONDS = 0.1
-LONGEST_POLL_SECONDS = 1.0
+LONGEST_POLL_SECONDS = 1.5
+RESTS = 8
 """While nobody listens, commits that follow each other closely are looked at together, so that the round that makes
-them has the cores: after a look the poller rests three times as long as it took, at most this."""
+them has the cores: after a look the poller rests so many times as long as it took, at most LONGEST_POLL_SECONDS."""
 NOTEBOOKS_EVERY = 10
 """In how many looks the notebooks' folder is looked at, too."""
 TROUBLE_SECONDS = 2.0
@@ -220,7 +221,9 @@ class Hub:
     def _pause(self, last_look_seconds: float) -> float:
         if self._reader.trouble:
             return TROUBLE_SECONDS
-        return POLL_SECONDS if self._clients else min(max(POLL_SECONDS, 3 * last_look_seconds), LONGEST_POLL_SECONDS)
+        if self._clients:
+            return POLL_SECONDS
+        return min(max(POLL_SECONDS, RESTS * last_look_seconds), LONGEST_POLL_SECONDS)
 
     async def _watch(self) -> None:
         seconds = 0.0

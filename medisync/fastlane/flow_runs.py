@@ -8,15 +8,14 @@ by a fork of it, too: ``python -m prefect deploy`` alone would import all of tha
 from __future__ import annotations
 
 import contextlib
-import functools
 import pkgutil
 import runpy
-import ssl
 import sys
-import types
+import threading
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from medisync.fastlane import certificates
 from medisync.fastlane.fork_server import ForkServer, start_with
 from medisync.fastlane.guard import Request
 from medisync.settings import Settings, load_settings
@@ -34,18 +33,24 @@ HEAVY = (
     "prefect.runner",
     "prefect.task_engine",
     "prefect.task_runners",
+    "prefect.utilities.visualization",
+    "anyio._backends._asyncio",
     "duckdb",
     "pandas",
     "pytz",
     "scipy.optimize",
+    "sqlite3",
     "sqlalchemy.dialects.sqlite",
     "nbclient",
     "nbformat",
     "papermill",
+    "IPython.display",
+    "ipykernel.kernelspec",
     "jupyter_client.manager",
     "medisync.fastlane.provisioner",
     "medisync.ledger",
     "medisync.reports.quality",
+    "medisync.runs.engine",
     "medisync.runs.kernels",
     "medisync.runs.same_code",
     "medisync.runs.upkeep",
@@ -81,10 +86,13 @@ def modules() -> list[str]:
 
 
 def warm_up() -> None:
-    """Do what nearly every flow run begins with: open a DuckDB, and find out which code the analyses use.
+    """Do what nearly every flow run begins with: open a DuckDB, find out which code the analyses use, read a notebook.
 
-    What is found is kept with the marks of the files it was found in, and not used when one of them has moved.
+    What is found is kept with the marks of the files it was found in, and not used when one of them has moved. Reading
+    a notebook the first time compiles the schema by which nbformat checks it, a tenth of a second.
     """
+    import nbformat
+
     from medisync.backend.choice import backend_of
     from medisync.errors import UserError
     from medisync.lake.extensions import prepare_duckdb
@@ -92,29 +100,12 @@ def warm_up() -> None:
 
     settings = load_settings()
     prepare_duckdb(*backend_of(settings).extensions)
-    _share_tls_context()
+    certificates.read_once()
+    nbformat.validate(nbformat.v4.new_notebook())
     for notebook in registry.analyses(settings):
         with contextlib.suppress(UserError):  # a broken one is told of by the round that meets it
             notebook.params_model()
             identity.packages_of(identity.code_of(notebook))
-
-
-def _share_tls_context() -> None:
-    """Let Prefect's clients read the certificates once: a flow run makes half a dozen, and each takes 20 ms for it."""
-    import certifi
-    import prefect.client.orchestration as orchestration
-
-    made = ssl.create_default_context
-    kept = functools.cache(lambda cafile: made(cafile=cafile))
-
-    def create_default_context(*arguments: Any, cafile: str | None = None, **options: Any) -> ssl.SSLContext:
-        if cafile is None or arguments or options:  # one whose checks its maker may switch off
-            return made(*arguments, cafile=cafile, **options)
-        return kept(cafile)
-
-    seen = types.SimpleNamespace(**{**vars(ssl), "create_default_context": create_default_context})
-    vars(orchestration)["ssl"] = seen  # there alone
-    create_default_context(cafile=certifi.where())
 
 
 def become_flow_run(request: Request) -> None:
@@ -127,9 +118,25 @@ def become_flow_run(request: Request) -> None:
     if imported is not None:  # made when Prefect was imported, from the server's environment
         prefect.context.SettingsContext(profile=imported.profile, settings=PrefectSettings()).__enter__()
         setup_logging()
+    if not request.arguments:
+        _open_lake()
     sys.argv = request.arguments or ["prefect.engine"]
     sys.modules.pop("prefect.engine")
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _open_lake() -> None:
+    """Begin to open the lake, a quarter of a second, while Prefect asks its server about the flow run."""
+    from flows.rounds import lake
+
+    def connect() -> None:
+        with contextlib.suppress(Exception):  # whoever needs the lake meets it again, and says so
+            if lake().exists:
+                lake().connection()
+
+    with contextlib.suppress(Exception):
+        lake()  # once, before two threads ask for it
+        threading.Thread(target=connect, name="lake", daemon=True).start()
 
 
 def main() -> NoReturn:

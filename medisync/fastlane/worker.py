@@ -13,7 +13,7 @@ import anyio
 import httpx
 from prefect.workers.process import ProcessWorker
 
-from medisync.fastlane import bell
+from medisync.fastlane import bell, certificates
 from medisync.settings import load_settings
 
 log = logging.getLogger("medisync.worker")
@@ -56,4 +56,5 @@ with warnings.catch_warnings():
 if __name__ == "__main__":
     from prefect.cli import app
 
+    certificates.read_once()
     app()

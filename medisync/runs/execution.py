@@ -83,6 +83,8 @@ def execute(
                 output.absolute(),
                 parameters={PINNED: snapshot_id, **parameters},
                 engine_name=saved_at_the_end(),
+                request_save_on_cell_execute=False,
+                saved_to=str(output.absolute()),
                 progress_bar=False,
                 start_timeout=120,
                 timeout_func=lambda _cell: max(1.0, deadline - time.monotonic()),  # the budget is the notebook's

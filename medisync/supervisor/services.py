@@ -65,7 +65,7 @@ def prefect_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_API_PORT": str(settings.prefect_port),
         **backend_of(settings).prefect_environment(),
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
-        "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # for what nobody rings the bell; each look costs the server 25 ms
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",  # it is of the same installation
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLI_PROMPT": "false",

@@ -100,7 +100,9 @@ def test_a_failing_notebook_is_a_recorded_run(
     row = lake.query("SELECT * FROM analytics.runs WHERE run_id = ?", [record.run_id])[0]
     assert (row["status"], row["error_code"]) == ("failed", error_code)
     assert lake.query("SELECT * FROM analytics.results WHERE run_id = ?", [record.run_id]) == []
-    assert (lake.settings.reports / "runs" / record.run_id / "report.html").exists()
+    kept = lake.settings.reports / "runs" / record.run_id
+    assert (kept / "report.html").exists()
+    assert (kept / "notebook.ipynb").exists(), "what was executed, up to the cell that failed"
     assert not (lake.settings.reports / "latest" / f"{analysis}.html").exists()
 
 
