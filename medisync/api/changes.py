@@ -17,7 +17,7 @@ from medisync.api.moment import Moment, moment
 from medisync.api.records import RUN_COLUMNS, with_headlines
 from medisync.api.views import Sight, delivery_view, run_view
 from medisync.lake import Lake
-from medisync.runs.published import DeliveryLine, recent_deliveries
+from medisync.runs.published import DeliveryLine, deliveries_called
 from medisync.runs.record import RunStatus
 
 LONGEST_REPLAY = 500
@@ -103,7 +103,10 @@ def _events_after(lake: Moment, snapshot_id: int, until: int | None) -> list[Eve
         raise GapError
     about = {int(row["snapshot_id"]): _extra(row["extra"]) for row in rows}
     runs = _runs(lake, [one["run_id"] for one in about.values() if "run_id" in one])
-    deliveries = _deliveries(lake, [one["delivery_id"] for one in about.values() if "delivery_id" in one])
+    deliveries = {
+        line.delivery_id: line
+        for line in deliveries_called(lake, [one for told in about.values() for one in _delivered(told)])
+    }
     surges = _surges(lake, [run_id for run_id, row in runs.items() if row["status"] == RunStatus.COMPLETED])
     events: list[Event] = []
     for number, one in about.items():
@@ -113,9 +116,10 @@ def _events_after(lake: Moment, snapshot_id: int, until: int | None) -> list[Eve
             events.append(Event(number, 0, f"run.{found['status']}", found, is_released))
             for place, surge in enumerate(surges.get(one["run_id"], []), start=1):
                 events.append(Event(number, place, "surge.raised", surge, is_released))
-        line = deliveries.get(one.get("delivery_id", ""))
-        if line is not None:
-            events.append(Event(number, 0, DELIVERY_EVENTS.get(line.status, "delivery.finished"), line))
+        for place, delivery_id in enumerate(_delivered(one)):
+            line = deliveries.get(delivery_id)
+            if line is not None:
+                events.append(Event(number, place, DELIVERY_EVENTS.get(line.status, "delivery.finished"), line))
     return events
 
 
@@ -136,11 +140,9 @@ def _runs(lake: Lake, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {row["run_id"]: row for row in with_headlines(lake, rows, "released")}
 
 
-def _deliveries(lake: Lake, delivery_ids: Sequence[str]) -> dict[str, DeliveryLine]:
-    """Each delivery is a snapshot of its own, so those asked for are among the newest."""
-    if not delivery_ids:
-        return {}
-    return {line.delivery_id: line for line in recent_deliveries(lake, LONGEST_REPLAY)}
+def _delivered(about: dict[str, Any]) -> list[str]:
+    """The deliveries a snapshot committed: one, or several that came together."""
+    return [about["delivery_id"]] if "delivery_id" in about else list(about.get("delivery_ids", ()))
 
 
 def _surges(lake: Lake, run_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,10 @@ class Backend(ABC):
         Raises LockBusyError when it is not free within ``seconds``; None waits for as long as it takes. On one machine
         raises FileNotFoundError for a folder that is not there.
         """
+
+    @abstractmethod
+    def locks(self, names: Sequence[str]) -> AbstractContextManager[frozenset[str]]:
+        """Hold those of the locks ``names`` that are free now, as :meth:`lock` does; yields which."""
 
     @abstractmethod
     def has_ledger(self) -> bool:

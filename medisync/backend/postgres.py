@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,19 @@ class PostgresBackend(Backend):
             with self.address.asked():
                 _acquire(connection, name, seconds)
             yield _Advisory(connection, self.address)
+
+    @contextmanager
+    def locks(self, names: Sequence[str]) -> Iterator[frozenset[str]]:
+        """All on one connection."""
+        with closing(self.address.connect_patiently(WRITER_SECONDS)) as connection:
+            with self.address.asked():
+                _tell_of_the_dead(connection)
+                rows = connection.execute(
+                    "SELECT name FROM unnest(%s::text[], %s::bigint[]) AS wanted(name, key) "
+                    "WHERE pg_try_advisory_lock(key)",
+                    [list(names), [key_of(name) for name in names]],
+                ).fetchall()
+            yield frozenset(name for (name,) in rows)
 
     def has_ledger(self) -> bool:
         return self._has(f"{LEDGER}.claims")
@@ -210,12 +223,17 @@ def key_of(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"medisync {name}".encode()).digest()[:8], "big", signed=True)
 
 
-def _acquire(connection: psycopg.Connection, name: str, seconds: float | None) -> None:
-    """Postgres queues those who wait, and hears within DEAD_AFTER_SECONDS of a holder whose machine vanished."""
-    import psycopg
-
+def _tell_of_the_dead(connection: psycopg.Connection) -> None:
+    """Postgres is to hear within DEAD_AFTER_SECONDS of a holder whose machine vanished."""
     connection.execute(f"SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = {DEAD_AFTER_SECONDS // 4}")
     connection.execute("SET tcp_keepalives_count = 3")
+
+
+def _acquire(connection: psycopg.Connection, name: str, seconds: float | None) -> None:
+    """Postgres queues those who wait."""
+    import psycopg
+
+    _tell_of_the_dead(connection)
     row = connection.execute("SELECT pg_try_advisory_lock(%s)", [key_of(name)]).fetchone()
     if row and row[0]:
         return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from medisync.backend.backend import BUSY_MILLISECONDS, Backend, HeldLock, NewestSnapshot, quoted
 from medisync.backend.catalog_file import newest_in_file
 from medisync.backend.locks import Lock, file_lock
+from medisync.errors import LockBusyError
 
 if TYPE_CHECKING:
     import duckdb
@@ -53,6 +54,16 @@ class SqliteBackend(Backend):
 
     def lock(self, name: str, *, seconds: float | None) -> AbstractContextManager[HeldLock]:
         return file_lock(self.settings.data / name, seconds=seconds, name=name)
+
+    @contextmanager
+    def locks(self, names: Sequence[str]) -> Iterator[frozenset[str]]:
+        with ExitStack() as held:
+            free = set()
+            for name in names:
+                with suppress(LockBusyError, FileNotFoundError):
+                    held.enter_context(self.lock(name, seconds=0))
+                    free.add(name)
+            yield frozenset(free)
 
     def has_ledger(self) -> bool:
         return self.settings.ledger.exists()

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -275,7 +275,7 @@ def sole_worker(settings: Settings, delivery_id: str, *, patience_seconds: float
     with ExitStack() as held:
         try:
             held.enter_context(
-                backend_of(settings).lock(f"{settings.processing.name}/{delivery_id}", seconds=patience_seconds)
+                backend_of(settings).lock(_mark_of_work(settings, delivery_id), seconds=patience_seconds)
             )
         except FileNotFoundError:
             pass  # it is finished already; whoever comes finds its record
@@ -283,6 +283,18 @@ def sole_worker(settings: Settings, delivery_id: str, *, patience_seconds: float
             yield False
             return
         yield True
+
+
+@contextmanager
+def sole_workers(settings: Settings, delivery_ids: Sequence[str]) -> Iterator[list[str]]:
+    """Yields those of the deliveries that this process alone works on, in their order, nobody else being at them."""
+    marks = {_mark_of_work(settings, delivery_id): delivery_id for delivery_id in delivery_ids}
+    with backend_of(settings).locks(list(marks)) as held:
+        yield [delivery_id for mark, delivery_id in marks.items() if mark in held]
+
+
+def _mark_of_work(settings: Settings, delivery_id: str) -> str:
+    return f"{settings.processing.name}/{delivery_id}"
 
 
 def put_away(settings: Settings, delivery_id: str, *, refused_because: str | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,12 +69,13 @@ class DelimitedReader:
     def is_large(self) -> bool:
         return is_large(self.file.path, self.file.compression)
 
-    def text(self, *, with_rejects: bool = False) -> str:
-        """The query behind the view.
+    def text(self, *, with_rejects: bool = False, paths: Sequence[Path] = ()) -> str:
+        """The query behind the view; over the files ``paths``, written in the same way, it has their ``filename``, too.
 
         Trimming is dear, and hardly a row needs it: one look at the whole row tells.
         """
         file = self.file
+        files = ", ".join(text(without_patterns(path)) for path in paths)
         types = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(len(file.columns)))
         rejects = (
             ", store_rejects = true, rejects_table = 'malformed_lines', rejects_scan = 'malformed_scan'"
@@ -82,7 +83,8 @@ class DelimitedReader:
             else ""
         )
         scan = (
-            f"read_csv({text(without_patterns(file.path))}, auto_detect = false, header = false, "
+            f"read_csv({f'[{files}]' if files else text(without_patterns(file.path))}, auto_detect = false, "
+            f"header = false, {'filename = true, ' if files else ''}"
             f"skip = {file.lines_before_rows}, delim = {text(file.delimiter)}, quote = '\"', escape = '\"', "
             f"columns = {{{types}}}, compression = {text(file.compression)}, strict_mode = true, "
             f"ignore_errors = true, buffer_size = {BUFFER_BYTES}{rejects})"
@@ -94,16 +96,16 @@ class DelimitedReader:
             for name, index in self.positions.items()
         )
         return (
-            f"SELECT hash(whole_row) AS row_hash, contains(whole_row, chr(0)) OR strlen(whole_row) > {LONGEST_VALUE} "
-            f"AS is_odd, {kept} FROM (SELECT *, contains(whole_row, ' ' || chr(31)) "
+            f"SELECT {'filename, ' if files else ''}hash(whole_row) AS row_hash, "
+            f"contains(whole_row, chr(0)) OR strlen(whole_row) > {LONGEST_VALUE} AS is_odd, {kept} "
+            "FROM (SELECT *, contains(whole_row, ' ' || chr(31)) "
             "OR contains(whole_row, chr(31) || ' ') OR strlen(whole_row) <> length(whole_row) AS is_blank_at_an_end "
             f"FROM (SELECT *, concat(chr(31), {whole}chr(31)) AS whole_row FROM {scan}))"
         )
 
     def read(self, cursor: duckdb.DuckDBPyConnection, target: str | Path, select: str) -> None:
         """Raises DeliveryRefusedError when the file is no table, and when a quote never closed swallows rows."""
-        for old in ("malformed_scan", "malformed_lines"):
-            cursor.execute(f"DROP TABLE IF EXISTS temp.{old}")
+        _forget_rejects(cursor)
         with self.errors():
             cursor.execute(f"CREATE OR REPLACE TEMP VIEW {self.table} AS {self.text(with_rejects=True)}")
             if isinstance(target, Path):
@@ -160,6 +162,35 @@ class DelimitedReader:
             f"AS starts_at, {ordered} AS shift FROM malformed WHERE part = {text(self.part)}) GROUP BY starts_at) "
             "AS gaps ON known.row_number >= gaps.starts_at"
         )
+
+
+def read_together(cursor: duckdb.DuckDBPyConnection, readers: Sequence[DelimitedReader], table: str) -> int:
+    """Make the temporary table ``table`` of the rows of small files that are written in the same way: what each one's
+    view has, ``file`` (its place among ``readers``), and ``row_number``, counted from 1 through all of them.
+
+    Returns how many files come before the first that has a row which is none. Raises DeliveryRefusedError when one of
+    them is no table.
+    """
+    first = readers[0]
+    paths = [reader.file.path for reader in readers]
+    places = f"list_position([{', '.join(text(str(path)) for path in paths)}], {{}}) - 1"
+    _forget_rejects(cursor)
+    with first.errors():
+        cursor.execute(
+            f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT row_number() OVER () AS row_number, "
+            f"({places.format('filename')})::INTEGER AS file, * EXCLUDE (filename) "
+            f"FROM ({first.text(with_rejects=True, paths=paths)})"
+        )
+    row = cursor.execute(
+        f"SELECT min({places.format('file_path')}) FROM malformed_scan WHERE (scan_id, file_id) IN "
+        "(SELECT (scan_id, file_id) FROM malformed_lines)"
+    ).fetchone()
+    return len(paths) if row is None or row[0] is None else int(row[0])
+
+
+def _forget_rejects(cursor: duckdb.DuckDBPyConnection) -> None:
+    for old in ("malformed_scan", "malformed_lines"):
+        cursor.execute(f"DROP TABLE IF EXISTS temp.{old}")
 
 
 def is_large(path: Path, compression: str) -> bool:

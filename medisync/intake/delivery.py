@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,19 +85,19 @@ def _deliver(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport
     report = recorded(lake, delivery_id)
     if report is None:
         report = _load(lake, delivery_id, mode)
-        write_page(lake, report)
+        write_pages(lake, [report])
     because = report.outcome() if report.status is DeliveryStatus.REFUSED else None
     arrival.put_away(lake.settings, delivery_id, refused_because=because)
     return report
 
 
-def write_page(lake: Lake, report: DeliveryReport) -> None:
-    """The page of the quality. It can be written again at any time, so that a full disk fails no delivery."""
-    from medisync.reports.quality import write_quality_page
+def write_pages(lake: Lake, reports: Sequence[DeliveryReport]) -> None:
+    """The pages of the quality. They can be written again at any time, so that a full disk fails no delivery."""
+    from medisync.reports.quality import write_quality_pages
 
-    if report.status is not DeliveryStatus.REPEAT:
-        with suppress(OSError):
-            write_quality_page(lake, report.delivery_id)
+    ids = [report.delivery_id for report in reports if report.status is not DeliveryStatus.REPEAT]
+    with suppress(OSError):
+        write_quality_pages(lake, ids)
 
 
 @dataclass
@@ -219,9 +219,8 @@ def prepare(
         work.counts.notices[notice] = work.counts.notices.get(notice, 0) + number
     if not contents.feeds:
         return
-    work.measures, error = quality.judge(
-        lake, cursor, contents.feeds, work.counts, source, contents.layout.name, work.received_at
-    )
+    earlier = quality.past(lake, source, contents.layout.name)
+    work.measures, error = quality.judge(cursor, contents.feeds, work.counts, source, earlier, work.received_at)
     if error:
         raise error
 
@@ -262,9 +261,9 @@ def _commit(
         rekeying.confirm(transaction, work.keys)
         birth_dates = births.store(lake.settings, work.source)
         report = merge(lake, transaction, work, source, mode, birth_dates=birth_dates)
-        next_versions(transaction, report.changed_tables, work.delivery_id, now())
+        next_versions(transaction, [report], now())
         rejects.keep_faults(transaction, work.delivery_id)
-        quality.keep(transaction, work.delivery_id, work.measures)
+        quality.keep(transaction, {work.delivery_id: work.measures})
         insert(transaction, report)
     return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
 
@@ -301,6 +300,14 @@ def merge(
             work.measures += measure
             if error:
                 raise error
+    return loaded(work, merged)
+
+
+def loaded(work: Work, merged: merging.MergeCounts) -> DeliveryReport:
+    """What to say of a delivery that was merged."""
+    assert work.contents is not None  # noqa: S101 - only prepared work is merged
+    assert work.counts is not None  # noqa: S101
+    counts = work.counts
     return DeliveryReport(
         delivery_id=work.delivery_id,
         source=work.source,

@@ -79,7 +79,7 @@ def _place_waiting(cursor: duckdb.DuckDBPyConnection, kind: Kind) -> int:
         cursor.execute(
             f"INSERT INTO lake.clinical.{kind} (source, admission_key, patient_key, {_columns(kind)}, delivery_id) "
             f"SELECT getvariable('source'), admission_key, admissions.patient_key, {_columns(kind)}, "
-            f"getvariable('delivery_id') FROM {_waiting_rows(kind)} AS waiting "
+            f"delivery_of(admission_key) FROM {_waiting_rows(kind)} AS waiting "
             "JOIN (FROM aged_admissions WHERE NOT is_deleted) AS admissions USING (admission_key)"
         )
     )
@@ -97,7 +97,7 @@ def _replace(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: str, placed: i
     insert = f"INSERT INTO lake.clinical.{kind} (source, {columns}, delivery_id) "
     if not placed and not has(cursor, "marked_admissions", "true"):
         inserted = cursor.execute(
-            f"{insert} SELECT getvariable('source'), {columns}, getvariable('delivery_id') FROM staged_{kind}"
+            f"{insert} SELECT getvariable('source'), {columns}, delivery_of(admission_key) FROM staged_{kind}"
         )
         return rows_of(inserted) > 0
     staged = f"staged_{kind}"
@@ -120,7 +120,7 @@ def _replace(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: str, placed: i
     _note_changed(cursor)
     deleted = _delete_gone(cursor, kind, columns)
     come = rows_of(
-        cursor.execute(f"{insert} SELECT getvariable('source'), {columns}, getvariable('delivery_id') FROM come_events")
+        cursor.execute(f"{insert} SELECT getvariable('source'), {columns}, delivery_of(admission_key) FROM come_events")
     )
     return bool(deleted or come)
 
@@ -173,7 +173,7 @@ def _add(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: str, found: EventC
         cursor.execute(
             f"INSERT INTO lake.clinical.{kind} (source, admission_key, patient_key, {_columns(kind)}, delivery_id) "
             f"SELECT getvariable('source'), come.admission_key, admissions.patient_key, {_columns(kind)}, "
-            "getvariable('delivery_id') FROM come_events AS come JOIN (SELECT admission_key, patient_key "
+            "delivery_of(admission_key) FROM come_events AS come JOIN (SELECT admission_key, patient_key "
             f"FROM lake.clinical.admissions WHERE {MINE}) AS admissions USING (admission_key)"
         )
     )
@@ -182,7 +182,7 @@ def _add(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: str, found: EventC
             cursor.execute(
                 "INSERT INTO lake.clinical.waiting (kind, source, admission_key, patient_key, description, code, "
                 f"code_system, occurred_at, delivery_id) SELECT '{kind}', getvariable('source'), admission_key, "
-                f"told_patient, {_columns(kind)}, getvariable('delivery_id') FROM come_events WHERE admission_key "
+                f"told_patient, {_columns(kind)}, delivery_of(admission_key) FROM come_events WHERE admission_key "
                 f"NOT IN (SELECT admission_key FROM lake.clinical.admissions WHERE {MINE})"
             )
         )
@@ -209,7 +209,8 @@ def _follow_admissions(cursor: duckdb.DuckDBPyConnection, kind: Kind) -> bool:
             rows_of(
                 cursor.execute(
                     f"UPDATE lake.clinical.{kind} AS old SET patient_key = new.patient_key, "
-                    f"delivery_id = getvariable('delivery_id') FROM ({moved}) AS new "
+                    "delivery_id = new.told_by FROM "
+                    f"(SELECT *, delivery_of(admission_key) AS told_by FROM ({moved})) AS new "
                     f"WHERE old.{MINE} AND old.admission_key = new.admission_key"
                 )
             )
@@ -242,11 +243,11 @@ def known(cursor: duckdb.DuckDBPyConnection, kind: Kind) -> int:
 
 def supersede(cursor: duckdb.DuckDBPyConnection, kind: Kind, rows: str, condition: str) -> None:
     """Keep the rows of ``rows`` that ``condition`` is true of as what was known until now."""
-    keys = "" if kind is Kind.PATIENTS else "admission_key, "
-    columns = f"{keys}patient_key, {_columns(kind)}, delivery_id"
+    key = "patient_key" if kind is Kind.PATIENTS else "admission_key"
+    columns = f"{'' if kind is Kind.PATIENTS else 'admission_key, '}patient_key, {_columns(kind)}, delivery_id"
     cursor.execute(
         f"INSERT INTO lake.clinical.superseded_{kind} (source, {columns}, superseded_by) "
-        f"SELECT getvariable('source'), {columns}, getvariable('delivery_id') FROM {rows} WHERE {condition}"
+        f"SELECT getvariable('source'), {columns}, delivery_of({key}) FROM {rows} WHERE {condition}"
     )
 
 

@@ -63,6 +63,7 @@ def merge(
     """Bring the lake's rows of ``source`` in line with the ``staged_*`` tables of ``cursor``."""
     cursor.execute("SET VARIABLE source = ?", [source])
     cursor.execute("SET VARIABLE delivery_id = ?", [delivery_id])
+    cursor.execute("CREATE OR REPLACE TEMP MACRO delivery_of(any_key) AS getvariable('delivery_id')")
     if staged.has_birth_dates:
         births.remember(cursor, birth_dates)
     kinds = dict(staged.columns)
@@ -70,16 +71,16 @@ def merge(
         kinds[Kind.ADMISSIONS] = tuple(dict.fromkeys((*kinds[Kind.ADMISSIONS], "age_years")))
     for kind in KEYS:
         if kind in kinds:
-            _mark(cursor, kind, kinds[kind], birth_dates)
+            mark(cursor, kind, kinds[kind], birth_dates)
     if mode is DeliveryMode.AUTO:
         mode = _mode_of(cursor, kinds, full_extract_share)
     for kind in KEYS:
         if kind in kinds:
-            _settle(cursor, kind, mode, staged)
+            settle(cursor, kind, mode, staged)
     changed: set[str] = set()
-    if Kind.PATIENTS in kinds and _apply(cursor, Kind.PATIENTS, kinds[Kind.PATIENTS]):
+    if Kind.PATIENTS in kinds and apply(cursor, Kind.PATIENTS, kinds[Kind.PATIENTS]):
         changed.add(Kind.PATIENTS)
-    if Kind.ADMISSIONS in kinds and _apply(cursor, Kind.ADMISSIONS, kinds[Kind.ADMISSIONS]):
+    if Kind.ADMISSIONS in kinds and apply(cursor, Kind.ADMISSIONS, kinds[Kind.ADMISSIONS]):
         changed.add(Kind.ADMISSIONS)
     if staged.has_birth_dates and _correct_ages(cursor, birth_dates):
         changed.add(Kind.ADMISSIONS)
@@ -103,7 +104,7 @@ def merge(
     )
 
 
-def _mark(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...], birth_dates: Path) -> None:
+def mark(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...], birth_dates: Path) -> None:
     """``old_<kind>``: what the lake has of the staged keys; ``marked_<kind>(key, state, ...)``."""
     key = KEYS[kind]
     is_known = number_of(cursor, f"SELECT count(*) FROM (SELECT 1 FROM lake.clinical.{kind} WHERE {MINE} LIMIT 1)")
@@ -148,7 +149,7 @@ def _mode_of(
     return DeliveryMode.SNAPSHOT if known and seen >= full_extract_share * known else DeliveryMode.UPSERT
 
 
-def _settle(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: DeliveryMode, staged: Staged) -> None:
+def settle(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: DeliveryMode, staged: Staged) -> None:
     """What the mode makes of the marks: absent rows are deleted, or known ones stay as they are.
 
     A faulty row says that its admission exists: it stays as it was, and is neither deleted nor unchanged. Where the
@@ -177,12 +178,12 @@ def _settle(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: DeliveryMode, s
     events.drop(cursor, "absent", "spared_patients")
 
 
-def _apply(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...]) -> int:
+def apply(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...]) -> int:
     """Write what is marked; the number of rows touched."""
     key = KEYS[kind]
     all_columns = ", ".join((*(("patient_key",) if kind is Kind.ADMISSIONS else ()), *LAKE_COLUMNS[kind]))
     insert = f"INSERT INTO lake.clinical.{kind} (source, {key}, {all_columns}, delivery_id) "
-    select = f"SELECT getvariable('source'), {key}, {all_columns}, getvariable('delivery_id') FROM aged_{kind}"
+    select = f"SELECT getvariable('source'), {key}, {all_columns}, delivery_of({key}) FROM aged_{kind}"
     if not number_of(cursor, f"SELECT count(*) FROM (SELECT 1 FROM marked_{kind} LIMIT 1)"):
         return rows_of(cursor.execute(f"{insert} {select} WHERE NOT is_deleted"))
     events.supersede(
@@ -201,8 +202,9 @@ def _apply(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ..
         sets = ", ".join(f"{name} = new.{name}" for name in names)
         touched += rows_of(
             cursor.execute(
-                f"UPDATE lake.clinical.{kind} AS old SET {sets}, delivery_id = getvariable('delivery_id') "
-                f"FROM (FROM aged_{kind} WHERE {key} IN (SELECT key FROM marked_{kind} WHERE row_differs)) AS new "
+                f"UPDATE lake.clinical.{kind} AS old SET {sets}, delivery_id = new.told_by "
+                f"FROM (SELECT *, delivery_of({key}) AS told_by FROM aged_{kind} "
+                f"WHERE {key} IN (SELECT key FROM marked_{kind} WHERE row_differs)) AS new "
                 f"WHERE old.{MINE} AND old.{key} = new.{key}"
             )
         )
@@ -226,7 +228,7 @@ def _correct_ages(cursor: duckdb.DuckDBPyConnection, birth_dates: Path) -> int:
         events.supersede(cursor, Kind.ADMISSIONS, old, "admission_key IN (SELECT admission_key FROM corrected)")
         cursor.execute(
             "UPDATE lake.clinical.admissions AS old SET age_years = new.age_years, "
-            f"delivery_id = getvariable('delivery_id') FROM corrected AS new "
+            f"delivery_id = new.told_by FROM (SELECT *, delivery_of(admission_key) AS told_by FROM corrected) AS new "
             f"WHERE old.{MINE} AND old.admission_key = new.admission_key"
         )
     events.drop(cursor, "corrected")

@@ -18,7 +18,7 @@ from medisync.intake.history import MOST_DELIVERIES, expected_number, expected_s
 from medisync.intake.keying import EVENTS
 from medisync.intake.reasons import LONGEST_STAY_DAYS, FileFault, Notice, RowFault
 from medisync.intake.sources import Source, Thresholds
-from medisync.intake.staging import Staged, StagingCounts
+from medisync.intake.staging import Rows, Staged, StagingCounts, within
 
 if TYPE_CHECKING:
     import duckdb
@@ -50,52 +50,54 @@ class Measure:
     reason: str | None = None
 
 
-Past = Mapping[tuple[str, str | None], Sequence[tuple[dt.datetime, float]]]
-"""(measure, column) -> (time, value) of the source's earlier deliveries, oldest first."""
+Past = dict[tuple[str, str | None], list[tuple[dt.datetime, float]]]
+"""(measure, column) -> (the source's local time, value) of its earlier deliveries, oldest first."""
 
 
 def judge(
-    lake: Lake,
     cursor: duckdb.DuckDBPyConnection,
     feeds: Sequence[Feed],
     counts: StagingCounts,
     source: Source,
-    layout: str,
+    earlier: Past,
     received_at: dt.datetime,
+    rows: Rows | None = None,
 ) -> tuple[list[Measure], DeliveryRefusedError | None]:
-    """Measure a staged delivery, compare it with its source's past, and add what is unusual to its notices; with the
-    error that refuses it, if its source wants that."""
+    """Measure a staged delivery, compare it with its source's ``earlier`` ones, and add what is unusual to its notices;
+    with the error that refuses it, if its source wants that. ``rows`` are its own, when others were staged with it."""
     thresholds, moment = source.thresholds, local(received_at, source.time_zone)
-    found = measured(cursor, feeds, counts, received_at)
-    known = {
-        key: [(local(when, source.time_zone), value) for when, value in values]
-        for key, values in past(lake, source.name, layout).items()
-    }
-    before = known.get(("rows", None), [])
+    found = measured(cursor, feeds, counts, received_at, rows)
+    before = earlier.get(("rows", None), [])
     if missed_ones := missed(source.reporting, before[-1][0], moment) if before else 0:
         counts.notices[Notice.DELIVERY_MISSED.value] = missed_ones
         found.append(Measure("deliveries_missed", missed_ones, reason=Notice.DELIVERY_MISSED.value))
     # What comes on a day off is as large as it happens to be.
-    known["rows", None] = [one for one in before if not is_day_off(source.reporting, one[0].date())]
+    usual = [one for one in before if not is_day_off(source.reporting, one[0].date())]
+    known = {**earlier, ("rows", None): usual}
     if is_day_off(source.reporting, moment.date()):
         thresholds = thresholds.model_copy(update={"volume": "off"})
     measures = judged(found, known, moment, thresholds)
     counts.notices.update({name: n for name, n in notices(measures).items() if name != Notice.DELIVERY_MISSED.value})
-    if number := _long_stays(cursor, feeds, thresholds.longest_stay_days or LONGEST_STAY_DAYS):
+    if number := _long_stays(cursor, feeds, thresholds.longest_stay_days or LONGEST_STAY_DAYS, rows):
         counts.notices[Notice.LONG_STAY.value] = number
     return measures, refusal(measures, thresholds)
 
 
 def measured(
-    cursor: duckdb.DuckDBPyConnection, feeds: Sequence[Feed], counts: StagingCounts, received_at: dt.datetime
+    cursor: duckdb.DuckDBPyConnection,
+    feeds: Sequence[Feed],
+    counts: StagingCounts,
+    received_at: dt.datetime,
+    rows: Rows | None = None,
 ) -> list[Measure]:
-    """What is measured of a checked and staged delivery; ``keyed_<number>`` are the tables of its feeds."""
-    rows = max(counts.rows_read, 1)
+    """What is measured of a checked and staged delivery; ``keyed_<number>`` are the tables of its feeds, and ``rows``
+    those of them that are its own."""
+    read = max(counts.rows_read, 1)
     repeats = counts.duplicates_exact + counts.duplicates_conflicting
     found = [
         Measure("rows", counts.rows_read),
-        Measure("quarantined_share", counts.quarantined / rows),
-        Measure("duplicate_share", repeats / rows),
+        Measure("quarantined_share", counts.quarantined / read),
+        Measure("duplicate_share", repeats / read),
         *(Measure("faults", number, reason=reason) for reason, number in sorted(counts.faults.items())),
     ]
     if counts.admitted_until is not None:
@@ -106,55 +108,67 @@ def measured(
         columns = [(kind, name) for kind, names in feed.values.items() for name in names]
         counted = ", ".join(f"count({kind}_{name})" for kind, name in columns)
         row = cursor.execute(
-            f"SELECT count(*){', ' if counted else ''}{counted} FROM keyed_{number} WHERE faults IS NULL"
+            f"SELECT count(*){', ' if counted else ''}{counted} FROM keyed_{number} "
+            f"WHERE faults IS NULL AND {within(rows)}"
         ).fetchone()
         for (kind, name), good in zip(columns, (row or (0,))[1:], strict=True):
             column = f"{kind}.{name}"
             total[column] = total.get(column, 0) + (row or (0,))[0]
             filled[column] = filled.get(column, 0) + good
-        found += _medians(cursor, number, feed, (row or (0,))[0])
+        found += _medians(cursor, number, feed, (row or (0,))[0], rows)
     found += [Measure("missing_share", 1 - filled[column] / total[column], column) for column in total if total[column]]
     return found
 
 
-def _medians(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, rows: int) -> list[Measure]:
+def _medians(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, good: int, rows: Rows | None) -> list[Measure]:
     columns = [name for name in UNITS if name in feed.values.get(Kind.ADMISSIONS, {})]
     if not columns:
         return []
     wanted = ", ".join(f"median(abs(admissions_{name}::DOUBLE)), count(admissions_{name})" for name in columns)
-    step = max(1, rows // SAMPLED_ROWS)
-    row = cursor.execute(f"SELECT {wanted} FROM keyed_{number} WHERE faults IS NULL AND rowid % {step} = 0").fetchone()
+    step = max(1, good // SAMPLED_ROWS)
+    row = cursor.execute(
+        f"SELECT {wanted} FROM keyed_{number} WHERE faults IS NULL AND rowid % {step} = 0 AND {within(rows)}"
+    ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
     pairs = zip(columns, row[::2], row[1::2], strict=True)
     return [Measure("median", value, f"admissions.{name}") for name, value, n in pairs if n >= FEWEST_VALUES]
 
 
-def _long_stays(cursor: duckdb.DuckDBPyConnection, feeds: Sequence[Feed], days: int) -> int:
+def _long_stays(cursor: duckdb.DuckDBPyConnection, feeds: Sequence[Feed], days: int, rows: Rows | None) -> int:
     """Good rows whose stay is longer than ``days``."""
     number = 0
     for place, feed in enumerate(feeds):
         if {"admitted_at", "discharged_at"} <= set(feed.values.get(Kind.ADMISSIONS, {})):
             row = cursor.execute(
                 f"SELECT count(*) FROM keyed_{place} WHERE faults IS NULL "
-                f"AND admissions_discharged_at - admissions_admitted_at > INTERVAL {days} DAY"
+                f"AND admissions_discharged_at - admissions_admitted_at > INTERVAL {days} DAY AND {within(rows)}"
             ).fetchone()
             number += int(row[0]) if row else 0
     return number
 
 
-def past(lake: Lake, source: str, layout: str | None) -> Past:
+def past(lake: Lake, source: Source, layout: str | None) -> Past:
     """The measures of the source's loaded deliveries of the same layout; those that took rows again left out."""
     rows = lake.query(
         "SELECT measure, column_name, received_at, value FROM clinical.quality JOIN (FROM clinical.deliveries "
         "WHERE source = ? AND layout IS NOT DISTINCT FROM ? AND status = 'loaded' AND requeue_of IS NULL "
         f"ORDER BY received_at DESC LIMIT {MOST_DELIVERIES * 7}) AS deliveries USING (delivery_id) "
         "WHERE measure <> 'faults' ORDER BY received_at",
-        [source, layout],
+        [source.name, layout],
     )
-    found: dict[tuple[str, str | None], list[tuple[dt.datetime, float]]] = {}
+    found: Past = {}
     for row in rows:
-        found.setdefault((row["measure"], row["column_name"]), []).append((row["received_at"], row["value"]))
+        when = local(row["received_at"], source.time_zone)
+        found.setdefault((row["measure"], row["column_name"]), []).append((when, row["value"]))
     return found
+
+
+def remember(earlier: Past, measures: Iterable[Measure], source: Source, received_at: dt.datetime) -> None:
+    """Add what was measured of a delivery to the past of those that come after it."""
+    moment = local(received_at, source.time_zone)
+    for one in measures:
+        if one.measure != "faults":
+            earlier.setdefault((one.measure, one.column), []).append((moment, one.value))
 
 
 def judged(measures: Iterable[Measure], known: Past, now: dt.datetime, thresholds: Thresholds) -> list[Measure]:
@@ -257,28 +271,26 @@ def notices(measures: Iterable[Measure]) -> dict[str, int]:
     return told
 
 
-def keep(transaction: duckdb.DuckDBPyConnection, delivery_id: str, measures: Sequence[Measure]) -> None:
-    """The measures as rows of the lake."""
-    if not measures:
+def keep(transaction: duckdb.DuckDBPyConnection, measures: Mapping[str, Sequence[Measure]]) -> None:
+    """The measures of each delivery, by its id, as rows of the lake."""
+    rows = [(delivery_id, one) for delivery_id, found in measures.items() for one in found]
+    if not rows:
         return
-    marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * len(measures))
+    columns = {
+        "delivery_id VARCHAR": [delivery_id for delivery_id, _ in rows],
+        "column_name VARCHAR": [one.column for _, one in rows],
+        "measure VARCHAR": [one.measure for _, one in rows],
+        "value DOUBLE": [float(one.value) for _, one in rows],
+        "expected DOUBLE": [one.expected for _, one in rows],
+        "lowest DOUBLE": [one.lowest for _, one in rows],
+        "highest DOUBLE": [one.highest for _, one in rows],
+        "reason VARCHAR": [one.reason for _, one in rows],
+    }
+    names, types = zip(*(column.split() for column in columns), strict=True)
     transaction.execute(
-        "INSERT INTO lake.clinical.quality "
-        f"(delivery_id, column_name, measure, value, expected, lowest, highest, reason) VALUES {marks}",
-        [
-            value
-            for one in measures
-            for value in (
-                delivery_id,
-                one.column,
-                one.measure,
-                float(one.value),
-                one.expected,
-                one.lowest,
-                one.highest,
-                one.reason,
-            )
-        ],
+        f"INSERT INTO lake.clinical.quality ({', '.join(names)}) "
+        f"SELECT {', '.join(f'unnest(?::{one}[])' for one in types)}",
+        list(columns.values()),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medisync import __version__
 from medisync.intake import rejects
@@ -71,6 +71,19 @@ def loaded_before(lake: Lake, content_hash: str | None, source: str) -> str | No
     return rows[0]["delivery_id"] if rows else None
 
 
+def known(lake: Lake, delivery_ids: Sequence[str], source: str) -> tuple[set[str], set[str]]:
+    """Those of ``delivery_ids`` that are on record, and the contents that were loaded of ``source``."""
+    rows = lake.query(
+        "SELECT delivery_id, content_hash, source = ? AND status = ? AS is_loaded FROM clinical.deliveries",
+        [source, DeliveryStatus.LOADED],
+    )
+    wanted = set(delivery_ids)
+    return (
+        {row["delivery_id"] for row in rows if row["delivery_id"] in wanted},
+        {row["content_hash"] for row in rows if row["is_loaded"]},
+    )
+
+
 def label_of(lake: Lake, delivery_id: str) -> str | None:
     """What the file of a recorded delivery may be called."""
     rows = lake.query("SELECT file_label FROM clinical.deliveries WHERE delivery_id = ?", [delivery_id])
@@ -92,29 +105,35 @@ def record(
     ) as transaction:
         if cursor is not None:
             rejects.keep_faults(transaction, report.delivery_id)
-        keep(transaction, report.delivery_id, measures)
+        keep(transaction, {report.delivery_id: measures})
         insert(transaction, report)
     return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
 
 
-def insert(transaction: duckdb.DuckDBPyConnection, report: DeliveryReport) -> None:
-    """Write the record within a transaction."""
-    values: list[Any] = [getattr(report, name) for name in RECORD_COLUMNS]
-    columns = ", ".join((*RECORD_COLUMNS, "code_version"))
-    marks = ", ".join("?" for _ in range(len(values) + 1))
-    transaction.execute(f"INSERT INTO lake.clinical.deliveries ({columns}) VALUES ({marks})", [*values, __version__])
+def insert(transaction: duckdb.DuckDBPyConnection, *reports: DeliveryReport) -> None:
+    """Write the records within a transaction."""
+    columns = (*RECORD_COLUMNS, "code_version")
+    values = [[*(getattr(report, name) for name in RECORD_COLUMNS), __version__] for report in reports]
+    marks = f"({', '.join('?' for _ in columns)})"
+    transaction.execute(
+        f"INSERT INTO lake.clinical.deliveries ({', '.join(columns)}) VALUES {', '.join(marks for _ in reports)}",
+        [value for row in values for value in row],
+    )
 
 
-def next_versions(
-    transaction: duckdb.DuckDBPyConnection, tables: tuple[str, ...], delivery_id: str, now: dt.datetime
-) -> None:
-    """Note that ``delivery_id`` changed ``tables``: the fingerprint by which an analysis knows its inputs."""
-    if not tables:
+def next_versions(transaction: duckdb.DuckDBPyConnection, reports: Sequence[DeliveryReport], now: dt.datetime) -> None:
+    """Note which tables the deliveries ``reports``, in their order, changed: the fingerprint by which an analysis knows
+    its inputs."""
+    changes: dict[str, list[str]] = {}
+    for report in reports:
+        for table in report.changed_tables:
+            changes.setdefault(table, []).append(report.delivery_id)
+    if not changes:
         return
     known = dict(transaction.execute("SELECT table_name, version FROM lake.clinical.table_versions").fetchall())
     transaction.execute(
-        "DELETE FROM lake.clinical.table_versions WHERE table_name IN (SELECT unnest(?::VARCHAR[]))", [list(tables)]
+        "DELETE FROM lake.clinical.table_versions WHERE table_name IN (SELECT unnest(?::VARCHAR[]))", [list(changes)]
     )
-    rows = [value for table in tables for value in (table, known.get(table, 0) + 1, delivery_id, now)]
-    marks = ", ".join(["(?, ?, ?, ?)"] * len(tables))
+    rows = [value for table, ids in changes.items() for value in (table, known.get(table, 0) + len(ids), ids[-1], now)]
+    marks = ", ".join(["(?, ?, ?, ?)"] * len(changes))
     transaction.execute(f"INSERT INTO lake.clinical.table_versions VALUES {marks}", rows)

@@ -23,7 +23,7 @@ from medisync.intake import arrival, births, parts, rejects, rekeying, staging
 from medisync.intake.contents import contents_of
 from medisync.intake.corrections import NotRequeuedError, applied, read_corrections
 from medisync.intake.delimited import text
-from medisync.intake.delivery import Work, described_source, ingest, merge, now, write_page
+from medisync.intake.delivery import Work, described_source, ingest, merge, now, write_pages
 from medisync.intake.feeds import Feed
 from medisync.intake.formats import Room
 from medisync.intake.merging import DeliveryMode
@@ -200,13 +200,13 @@ def _take(lake: Lake, original: dict[str, Any], corrected: Path | None, kept: Pa
             if passing:
                 dates = births.store(lake.settings, source)
                 report = merge(lake, transaction, work, described, DeliveryMode.UPSERT, birth_dates=dates)
-                next_versions(transaction, report.changed_tables, work.delivery_id, now())
+                next_versions(transaction, [report], now())
                 insert(transaction, report)
                 _link(transaction, work.delivery_id, first_id)
             _settle(transaction, first_id, work.delivery_id)
         _rewrite(lake, cursor, feeds, first_id, faulty)
     if report is not None:
-        write_page(lake, report)
+        write_pages(lake, [report])
     return Requeued(
         first_id,
         report.delivery_id if report else None,

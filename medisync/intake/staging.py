@@ -69,6 +69,15 @@ class StagingCounts:
         return self.quarantined / self.rows_read if self.rows_read else 0.0
 
 
+Rows = tuple[int, int]
+"""The first and the last row number of a file among others that were read with it."""
+
+
+def within(rows: Rows | None, number: str = "row_number") -> str:
+    """The SQL condition that the row ``number`` is one of ``rows``."""
+    return "true" if rows is None else f"{number} BETWEEN {rows[0]} AND {rows[1]}"
+
+
 def open_desk(lake: Lake) -> duckdb.DuckDBPyConnection:
     """A cursor to stage and merge with; what does not fit into memory goes to the lake's own temporary folder.
 
@@ -180,7 +189,7 @@ def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> Staged:
     _find_losers(cursor, feeds)
     if Kind.ADMISSIONS in carried:
         rows = " UNION ALL ".join(
-            f"SELECT admission_key, patient_key, {_values(feed, Kind.ADMISSIONS)} FROM {_winners(number, feed)}"
+            f"SELECT admission_key, patient_key, {_values(feed, Kind.ADMISSIONS)} FROM {winners(number, feed)}"
             for number, feed in enumerate(feeds)
             if Kind.ADMISSIONS in feed.carries
         )
@@ -190,7 +199,7 @@ def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> Staged:
     for kind, what in EVENTS.items():
         if kind in carried:
             rows = " UNION ALL ".join(
-                f"SELECT admission_key, {_key(feed, 'patient')}, {_values(feed, kind)} FROM {_winners(number, feed)} "
+                f"SELECT admission_key, {_key(feed, 'patient')}, {_values(feed, kind)} FROM {winners(number, feed)} "
                 f"WHERE {kind}_{what} IS NOT NULL"
                 for number, feed in enumerate(feeds)
                 if kind in feed.carries
@@ -238,7 +247,7 @@ def _row(feed: Feed) -> str:
     return "rowid + 1" if feed.reader else "row_number"
 
 
-def _winners(number: int, feed: Feed) -> str:
+def winners(number: int, feed: Feed) -> str:
     """The feed's good rows, of those with one admission or patient key the last."""
     if Kind.ADMISSIONS not in feed.carries and Kind.PATIENTS not in feed.carries:
         return f"(FROM keyed_{number} WHERE faults IS NULL)"
@@ -304,7 +313,7 @@ def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) 
     def rows(place: str) -> str:
         return " UNION ALL ".join(
             f"SELECT patient_key, {_values(feed, Kind.PATIENTS)}{place.format(number, _row(feed)) if place else ''} "
-            f"FROM {_winners(number, feed)}"
+            f"FROM {winners(number, feed)}"
             + (" WHERE NOT is_deleted" if feed.deleted and Kind.ADMISSIONS in feed.carries else "")
             for number, feed in of_kind
         )
@@ -327,11 +336,14 @@ def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) 
         )
 
 
-def count(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], checked: StagingCounts) -> StagingCounts:
-    """``checked`` with what is known only after staging: duplicates, notices, and the period."""
+def count(
+    cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], checked: StagingCounts, rows: Rows | None = None
+) -> StagingCounts:
+    """``checked`` with what is known only after staging: duplicates, notices, and the period; of ``rows``, or all."""
     exact, conflicting = 0, 0
     row = cursor.execute(
-        "SELECT count(*), count(DISTINCT (kind, key, hash)), count(DISTINCT (kind, key)) FROM doubles"
+        "SELECT count(*), count(DISTINCT (kind, key, hash)), count(DISTINCT (kind, key)) FROM doubles "
+        f"WHERE {within(rows, 'place')}"
     ).fetchone()
     if row:
         exact, conflicting = row[0] - row[1], row[1] - row[2]
@@ -339,18 +351,20 @@ def count(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], checked: S
     first, last = None, None
     for number, feed in enumerate(feeds):
         if feed.passed_over and (
-            rows := _number(cursor, f"SELECT count(*) FROM keyed_{number} WHERE faults[1] = {PASSED_OVER}")
+            without := _number(cursor, f"SELECT count(*) FROM keyed_{number} WHERE faults[1] = {PASSED_OVER}")
         ):
-            notices[Notice.WITHOUT_ADMISSION.value] = notices.get(Notice.WITHOUT_ADMISSION.value, 0) + rows
+            notices[Notice.WITHOUT_ADMISSION.value] = notices.get(Notice.WITHOUT_ADMISSION.value, 0) + without
         wanted = ["count(*)", *(f"count(*) FILTER (notice_{place})" for place in range(len(feed.notices)))]
         dated = "admitted_at" in feed.values.get(Kind.ADMISSIONS, {})
         wanted += ["min(admissions_admitted_at)::DATE", "max(admissions_admitted_at)::DATE"] if dated else []
-        found = cursor.execute(f"SELECT {', '.join(wanted)} FROM keyed_{number} WHERE faults IS NULL").fetchone()
+        found = cursor.execute(
+            f"SELECT {', '.join(wanted)} FROM keyed_{number} WHERE faults IS NULL AND {within(rows)}"
+        ).fetchone()
         assert found is not None  # noqa: S101 - an aggregate without GROUP BY has one row
         good, *rest = found
-        for name, rows in zip(feed.notices, rest, strict=False):
-            if rows:
-                notices[name] = notices.get(name, 0) + rows
+        for name, noticed in zip(feed.notices, rest, strict=False):
+            if noticed:
+                notices[name] = notices.get(name, 0) + noticed
         if dated and rest[-2] is not None:
             first = min(first, rest[-2]) if first else rest[-2]
             last = max(last, rest[-1]) if last else rest[-1]

@@ -16,6 +16,7 @@ from medisync.errors import LockBusyError
 from medisync.intake import arrival
 from medisync.intake.delivery import DeliveryInHandsError, deliver
 from medisync.intake.report import DeliveryReport
+from medisync.intake.together import MOST_FILES, deliver_together
 from medisync.lake import Lake
 from medisync.ledger import Claims
 from medisync.settings import Settings
@@ -63,14 +64,8 @@ def take(lake: Lake, claims: Claims, delivery_id: str) -> Iterator[DeliveryRepor
     source = found[0] if found else report.source if report else arrival.DEFAULT_SOURCE
     with turn(lake.settings, source):
         until = time.monotonic() + LONGEST_SECONDS
-        for one in _as_they_come(lake.settings, source):
-            claims.announced(one)  # should this process die of it, its next try is a while away
-            try:
-                done = deliver(lake, one)
-            except DeliveryInHandsError:  # by hand, with `medisync ingest`
-                log.info("Delivery %s is being loaded by another process", one)
-                continue
-            report = done if one == delivery_id else report
+        for done in _as_they_come(lake, claims, source):
+            report = done if done.delivery_id == delivery_id else report
             yield done
             if time.monotonic() > until:
                 break
@@ -78,12 +73,23 @@ def take(lake: Lake, claims: Claims, delivery_id: str) -> Iterator[DeliveryRepor
         yield deliver(lake, delivery_id)
 
 
-def _as_they_come(settings: Settings, source: str) -> Iterator[str]:
-    """The source's deliveries, oldest first, also those that are claimed meanwhile."""
-    told: set[str] = set()
-    while new := [one for one in _waiting(settings, source) if one not in told]:
-        told.update(new)
-        yield from new
+def _as_they_come(lake: Lake, claims: Claims, source: str) -> Iterator[DeliveryReport]:
+    """Load the source's deliveries, oldest first, also those that are claimed meanwhile; together where they can be."""
+    tried: set[str] = set()
+    most = MOST_FILES
+    while new := [one for one in _waiting(lake.settings, source) if one not in tried][:most]:
+        claims.announced(*new)  # should this process die of them, their next try is a while away
+        done = deliver_together(lake, source, new)
+        # Where files that are to be loaded by themselves lie close together, not many more are looked at in vain.
+        most = MOST_FILES if len(done) == len(new) else max(2, 2 * len(done))
+        tried.update(report.delivery_id for report in done)
+        yield from done
+        if not done:
+            tried.add(new[0])
+            try:
+                yield deliver(lake, new[0])
+            except DeliveryInHandsError:  # by hand, with `medisync ingest`
+                log.info("Delivery %s is being loaded by another process", new[0])
 
 
 def _waiting(settings: Settings, source: str) -> list[str]:

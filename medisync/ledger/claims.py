@@ -46,8 +46,8 @@ class Claims:
         with self._engine.begin() as connection:
             return self._get(connection, delivery_id)
 
-    def announced(self, delivery_id: str) -> None:
-        self._set(delivery_id, state=ClaimState.ANNOUNCED, announced_at=_now())
+    def announced(self, *delivery_ids: str) -> None:
+        self._set(*delivery_ids, state=ClaimState.ANNOUNCED, announced_at=_now())
 
     def finished(self, delivery_id: str) -> None:
         self._set(delivery_id, state=ClaimState.FINISHED, finished_at=_now())
@@ -62,9 +62,9 @@ class Claims:
         row = connection.execute(sa.select(claims).where(claims.c.delivery_id == delivery_id)).one_or_none()
         return None if row is None else _claim(row)
 
-    def _set(self, delivery_id: str, **values: object) -> None:
+    def _set(self, *delivery_ids: str, **values: object) -> None:
         with self._engine.begin() as connection:
-            connection.execute(claims.update().where(claims.c.delivery_id == delivery_id).values(**values))
+            connection.execute(claims.update().where(claims.c.delivery_id.in_(delivery_ids)).values(**values))
 
 
 def _claim(row: sa.Row[tuple[object, ...]]) -> Claim:

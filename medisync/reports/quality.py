@@ -38,17 +38,32 @@ MOST_DELIVERIES = 200
 
 def quality_of(lake: Lake, delivery_id: str) -> dict[str, Any]:
     """Record, measures and faults of one delivery, as JSON. Raises NoDataError for an unknown one."""
-    rows = lake.query("FROM clinical.deliveries WHERE delivery_id = ?", [delivery_id])
-    if not rows:
+    found = _qualities(lake, [delivery_id])
+    if not found:
         raise NoDataError(f"There is no delivery {delivery_id}.", hint="medisync status lists the last ones.")
-    measures = lake.query(
-        "SELECT measure, column_name, value, expected, lowest, highest, reason FROM clinical.quality "
-        "WHERE delivery_id = ? ORDER BY measure, column_name, reason",
-        [delivery_id],
-    )
-    is_clean = rows[0]["status"] == "loaded" and not rows[0]["quarantined"]
-    faults = [] if is_clean else _faults_of(lake, delivery_id)
-    return {"delivery": rows[0], "measures": measures, "faults": faults}
+    return found[0]
+
+
+def _qualities(lake: Lake, delivery_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each delivery that is known, in the order of their ids."""
+    if not delivery_ids:
+        return []
+    ids = [min(delivery_ids), max(delivery_ids), list(delivery_ids)]
+    chosen = "delivery_id BETWEEN ? AND ? AND delivery_id IN (SELECT unnest(?::VARCHAR[]))"
+    rows = lake.query(f"FROM clinical.deliveries WHERE {chosen} ORDER BY delivery_id", ids)
+    measures: dict[str, list[dict[str, Any]]] = {}
+    for row in lake.query(
+        "SELECT delivery_id, measure, column_name, value, expected, lowest, highest, reason FROM clinical.quality "
+        f"WHERE {chosen} ORDER BY measure, column_name, reason",
+        ids,
+    ):
+        measures.setdefault(row.pop("delivery_id"), []).append(row)
+    found = []
+    for row in rows:
+        is_clean = row["status"] == "loaded" and not row["quarantined"]
+        faults = [] if is_clean else _faults_of(lake, row["delivery_id"])
+        found.append({"delivery": row, "measures": measures.get(row["delivery_id"], []), "faults": faults})
+    return found
 
 
 def _faults_of(lake: Lake, delivery_id: str) -> list[dict[str, Any]]:
@@ -61,8 +76,17 @@ def _faults_of(lake: Lake, delivery_id: str) -> list[dict[str, Any]]:
 
 
 def write_quality_page(lake: Lake, delivery_id: str) -> Path:
-    """Write the delivery's page; no patient's value is on it."""
-    found = quality_of(lake, delivery_id)
+    """Write the delivery's page; no patient's value is on it. Raises NoDataError for an unknown one."""
+    return _write_page(lake, quality_of(lake, delivery_id))
+
+
+def write_quality_pages(lake: Lake, delivery_ids: Sequence[str]) -> None:
+    """The same for several."""
+    for found in _qualities(lake, delivery_ids):
+        _write_page(lake, found)
+
+
+def _write_page(lake: Lake, found: dict[str, Any]) -> Path:
     record, measures = found["delivery"], found["measures"]
     unusual = [_told(one) for one in measures if one["reason"] and one["measure"] != "faults"]
     tables = [
@@ -90,8 +114,8 @@ def write_quality_page(lake: Lake, delivery_id: str) -> Path:
     ]  # fmt: skip
     received = f"{record['received_at']:%Y-%m-%d %H:%M} UTC" if record["received_at"] else "unknown"
     return _write(
-        quality_path(lake.settings, delivery_id),
-        title=f"Delivery {delivery_id}",
+        quality_path(lake.settings, record["delivery_id"]),
+        title=f"Delivery {record['delivery_id']}",
         subtitle=f"{record['file_label']} · source {record['source']} · received {received}",
         headline=_headline(record),
         unusual=unusual,

@@ -114,7 +114,7 @@ def of_delivery(lake: Lake, delivery_id: str) -> Lineage:
         edges.append((delivery_id, f"table {table}"))
     since = lake.query(  # the snapshot of its commit; when that has expired, its time decides
         "SELECT min(snapshot_id) AS first FROM lake.snapshots() WHERE commit_extra_info LIKE ?",
-        [f'%"delivery_id": "{delivery_id}"%'],
+        [f'%"{delivery_id}"%'],  # it may have come together with others
     )[0]["first"]
     read_it = ("snapshot_id >= ?", since) if since is not None else ("started_at >= ?", rows[0]["finished_at"])
     runs = lake.query(

@@ -117,11 +117,27 @@ def data_state(lake: Lake) -> DataState:
 
 def recent_deliveries(lake: Lake, number: int) -> list[DeliveryLine]:
     """The ``number`` newest deliveries of every outcome, newest first."""
+    return _lines(lake, f"ORDER BY finished_at DESC, delivery_id DESC LIMIT {int(number)}")
+
+
+def deliveries_called(lake: Lake, delivery_ids: Sequence[str]) -> list[DeliveryLine]:
+    """Those of the deliveries that are on record."""
+    if not delivery_ids:
+        return []
+    # The bounds let DuckLake leave out the files of other deliveries.
+    return _lines(
+        lake,
+        "WHERE delivery_id BETWEEN ? AND ? AND delivery_id IN (SELECT unnest(?::VARCHAR[]))",
+        [min(delivery_ids), max(delivery_ids), list(delivery_ids)],
+    )
+
+
+def _lines(lake: Lake, which: str, parameters: Sequence[Any] = ()) -> list[DeliveryLine]:
     rows = lake.query(
         "SELECT delivery_id, file_label, status, reason, message, coalesce(created, 0) AS created, "
         "coalesce(updated, 0) AS updated, coalesce(deleted, 0) AS deleted, coalesce(unchanged, 0) AS unchanged, "
-        "coalesce(quarantined, 0) AS quarantined, finished_at FROM clinical.deliveries "
-        f"ORDER BY finished_at DESC, delivery_id DESC LIMIT {int(number)}"
+        f"coalesce(quarantined, 0) AS quarantined, finished_at FROM clinical.deliveries {which}",
+        parameters,
     )
     return [DeliveryLine(**row) for row in rows]
 

@@ -117,12 +117,12 @@ def _table(
     part: Part, file: DelimitedFile, sample: tuple[tuple[str, ...], ...], notices: dict[str, int], room: Room
 ) -> Table:
     def read(cursor: duckdb.DuckDBPyConnection, positions: Mapping[str, int], table: str) -> Reader:
-        return _MendingReader(cursor, file, positions, table, part, notices, room)
+        return MendingReader(cursor, file, positions, table, part, notices, room)
 
     return Table(part, "text", file.columns, sample, read, notices=notices)
 
 
-class _MendingReader:
+class MendingReader:
     """Reads delimited text, and once more when only the whole of it shows what its beginning hid: line ends of two
     kinds, or that it is Windows-1252."""
 
@@ -140,7 +140,7 @@ class _MendingReader:
         self._notices, self._room = notices, room
         self._reader = self._over(cursor, file)
 
-    def _over(self, cursor: duckdb.DuckDBPyConnection, file: DelimitedFile) -> Reader:
+    def _over(self, cursor: duckdb.DuckDBPyConnection, file: DelimitedFile) -> delimited.DelimitedReader:
         return delimited.read_delimited(cursor, file, self._positions, table=self._table, part=self._part.label)
 
     def read(self, cursor: duckdb.DuckDBPyConnection, target: str | Path, select: str) -> None:
@@ -162,6 +162,11 @@ class _MendingReader:
         self._notices[notice.value] = 1
         self._reader = self._over(cursor, self._file)
         self._reader.read(cursor, target, select)
+
+    @property
+    def plain(self) -> delimited.DelimitedReader:
+        """The reader of the file as it is, or as it was mended."""
+        return self._reader
 
     @property
     def odd(self) -> str:
