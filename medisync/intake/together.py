@@ -192,12 +192,13 @@ def _read(lake: Lake, cursor: duckdb.DuckDBPyConnection, source: Source, works: 
     number = min(number, _first_apart(cursor, feed, number))
     if number < 2:
         raise NotTogetherError(0)
-    rows = dict(
-        cursor.execute(
-            f"SELECT file, (min(row_number), max(row_number)) FROM {TABLE} WHERE file < ? GROUP BY file", [number]
-        ).fetchall()
-    )
+    found = cursor.execute(
+        f"SELECT file, min(row_number), max(row_number), count(*) FROM {TABLE} WHERE file < ? GROUP BY file", [number]
+    ).fetchall()
+    rows = {file: (first, last) for file, first, last, _ in found}
     number = next((file for file in range(number) if file not in rows), number)  # a header without rows
+    if any(last - first + 1 != rows_read for _, first, last, rows_read in found):  # not read one after the other
+        raise NotTogetherError(0)
     works = works[:number]
     if number < 2:
         raise NotTogetherError(0)

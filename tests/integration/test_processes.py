@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from medisync import intake
+from medisync.intake import together
 from medisync.lake import Lake, Snapshot
 from medisync.settings import Settings
 from tests.support.admissions_csv import admissions, letters, write_csv
@@ -132,6 +133,7 @@ def test_a_delivery_killed_anywhere_is_whole_or_absent_and_whole_when_delivered_
 ) -> None:
     """kill -9 at a random moment of intake, fifty times (or TEST_KILLS times): the rows of each delivery are all
     there or none, and the next try, which is what the watcher's second announcement starts, makes them all there, once.
+    Every second time it is three files that are loaded together, of which all or none are there.
 
     The processes to be killed are forked from one that has imported what they need and has DuckDB prepared, as the fast
     lane's are.
@@ -142,6 +144,7 @@ def test_a_delivery_killed_anywhere_is_whole_or_absent_and_whole_when_delivered_
         """
 import os
 from medisync.backend.choice import backend_of
+from medisync.intake import together
 from medisync.lake.extensions import prepare_duckdb
 prepare_duckdb(*backend_of(settings).extensions)
 for line in sys.stdin:
@@ -151,7 +154,9 @@ for line in sys.stdin:
         lake.connection()
         print(f"ready {os.getpid()}", flush=True)
         sys.stdin.readline()
-        intake.deliver(lake, line.strip())
+        source, *ids = line.split()
+        if len(ids) == 1 or not together.deliver_together(lake, source, ids):
+            intake.deliver(lake, ids[0])
         os._exit(0)
     os.waitpid(child, 0)
     print("ended", flush=True)
@@ -165,12 +170,18 @@ for line in sys.stdin:
     intake.ingest(lake, write_csv(tmp_path / "first.csv", admissions(rows)), source="measure")
     usual_seconds = time.monotonic() - began
     tables = ("admissions", "conditions", "prescriptions", "patients")
-    killed_before_the_commit = 0
+    killed_before_the_commit, deliveries = 0, 1
     for number in range(rounds):
         source = f"round-{letters(number)}"
-        file = write_csv(workspace.inbox / source / "a.csv", admissions(rows, start=1000 * number))
-        delivery_id = intake.arrival.claim(workspace, file, source)
-        nursery.stdin.write(f"{delivery_id}\n")
+        files = 1 + 2 * (number % 2)
+        ids = []
+        for start_row in range(0, rows, rows // files):
+            people = admissions(rows // files, start=1000 * number + start_row)
+            ids.append(
+                intake.arrival.claim(workspace, write_csv(workspace.inbox / source / "a.csv", people), source) or ""
+            )
+        deliveries += files
+        nursery.stdin.write(f"{source} {' '.join(ids)}\n")
         nursery.stdin.flush()
         told = nursery.stdout.readline().split()
         assert told[:1] == ["ready"], nursery.communicate()[1]  # why it did not start
@@ -185,14 +196,17 @@ for line in sys.stdin:
             f"(SELECT count(*) FROM clinical.{table} WHERE source = '{source}') AS {table}" for table in tables
         )
         found = lake.query(f"SELECT {counts}")[0]
-        recorded = len(lake.query("FROM clinical.deliveries WHERE delivery_id = ?", [delivery_id]))
-        assert {(found[table], recorded) for table in tables} in ({(0, 0)}, {(rows, 1)}), number
+        recorded = len(lake.query("FROM clinical.deliveries WHERE source = ?", [source]))
+        assert {(found[table], recorded) for table in tables} in ({(0, 0)}, {(rows, files)}), number
         killed_before_the_commit += not recorded
 
-        assert delivery_id
         began = time.monotonic()
-        report = intake.deliver(lake, delivery_id)
-        assert (report.status.value, report.created, report.rows_read) == ("loaded", rows, rows)
+        reports = [] if recorded or files == 1 else together.deliver_together(lake, source, ids)
+        reports = reports or [intake.deliver(lake, one) for one in ids]
+        assert [one.delivery_id for one in reports] == ids
+        assert {(one.status.value, one.created, one.rows_read) for one in reports} == {
+            ("loaded", rows // files, rows // files)
+        }
         if not recorded:  # how long one takes now, whatever else the machine does
             usual_seconds = time.monotonic() - began
     finish(nursery)
@@ -201,9 +215,9 @@ for line in sys.stdin:
     loaded = lake.query("SELECT source, count(*) AS n FROM clinical.admissions GROUP BY source")
     assert {row["n"] for row in loaded} == {rows}
     assert len(loaded) == rounds + 1
-    assert len(lake.query("FROM clinical.deliveries")) == rounds + 1
+    assert len(lake.query("FROM clinical.deliveries")) == deliveries
     assert intake.arrival.claimed(workspace) == []
-    assert len(list(workspace.archive.rglob("*a.csv"))) == rounds
+    assert len(list(workspace.archive.rglob("*a.csv"))) == deliveries - 1
     lake.close()
 
 

@@ -208,9 +208,9 @@ def test_each_has_its_page_its_event_and_its_lineage(places: tuple[Place, Place]
 
 
 def test_a_file_that_looks_like_a_full_extract_is_loaded_by_itself(places: tuple[Place, Place]) -> None:
-    known = admissions(3)
+    known: list[Row] = [*admissions(3)]
     assert_same(places, [text_of(known)])
-    new = [admission(50), admission(51)]
+    new: list[Row] = [admission(50), admission(51)]
     texts = [
         text_of(new[:1]),
         text_of(new[1:]),
