@@ -23,11 +23,13 @@ from medisync.errors import DeliveryRefusedError
 from medisync.intake import arrival, births, delimited, labels, parts, quality, records, rejects, rekeying, staging
 from medisync.intake.contents import Contents, contents_of
 from medisync.intake.delivery import Work, described_source, loaded, now, write_pages
+from medisync.intake.events import number_of
 from medisync.intake.feeds import Feed, Kind
 from medisync.intake.formats import Room
 from medisync.intake.formats.text import MendingReader
 from medisync.intake.merging import DeliveryMode
 from medisync.intake.merging_together import NotTogetherError, merge_together
+from medisync.intake.reading import identifier
 from medisync.intake.report import DeliveryReport
 from medisync.intake.sources import Source
 from medisync.lake import Lake
@@ -44,16 +46,19 @@ LARGEST_BYTES = 256 * 1024
 """Of a file; all together are held in memory as text."""
 
 TABLE = "together"
+OWN_COLUMNS = frozenset({"file", "filename", "row_number", "row_hash", "is_odd"})
+"""What the rows of several files have beside their own columns."""
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """``feed`` is over the rows of all ``works``, in their order; ``rows`` are those of each."""
+    """``feed`` is over the rows of all ``works``, in their order; ``rows`` are those of each, and ``read`` how many."""
 
     source: Source
     works: list[Work]
     feed: Feed
     rows: list[staging.Rows]
+    read: list[int]
 
 
 def deliver_together(lake: Lake, source: str, delivery_ids: Sequence[str]) -> list[DeliveryReport]:
@@ -89,6 +94,7 @@ def _load(lake: Lake, source_name: str, ids: list[str]) -> list[DeliveryReport]:
     if births.store(lake.settings, source_name).exists() or source.mode is DeliveryMode.SNAPSHOT:
         raise NotTogetherError(0)
     with closing(staging.open_desk(lake)) as cursor:
+        delimited.prepare(cursor)
         works = _gathered(lake, cursor, source, ids)
         if len(works) < 2:
             raise NotTogetherError(0)
@@ -105,13 +111,15 @@ def _load(lake: Lake, source_name: str, ids: list[str]) -> list[DeliveryReport]:
 
 
 def _gathered(lake: Lake, cursor: duckdb.DuckDBPyConnection, source: Source, ids: list[str]) -> list[Work]:
-    """The first files that are alike, new, and plain."""
+    """The first files that are alike, new, and fit."""
     received_at = now()
     works: list[Work] = []
     for delivery_id in ids:
         work = _work(lake, cursor, source, delivery_id)
         is_new = work is not None and all(work.content_hash != other.content_hash for other in works)
-        if work is None or not is_new or not _is_plain(work.contents) or (works and not _are_alike(works[0], work)):
+        if work is None or not is_new or not _is_fit(work.contents) or (works and not _are_alike(works[0], work)):
+            break
+        if _plain_text(work) is None and not _set_rows_aside(cursor, work, len(works)):
             break
         work.received_at = received_at + dt.timedelta(microseconds=len(works))  # their order can be told
         works.append(work)
@@ -146,47 +154,67 @@ def _work(lake: Lake, cursor: duckdb.DuckDBPyConnection, source: Source, deliver
     return work
 
 
-def _is_plain(contents: Contents | None) -> bool:
-    """One table of delimited text that staging reads as it is, whose rows tell all of their admissions and of nobody's
-    birth, and delete nothing."""
+def _is_fit(contents: Contents | None) -> bool:
+    """One table, whose rows tell all of their admissions and of nobody's birth, and delete nothing."""
     if contents is None or len(contents.readings) != 1 or len(contents.feeds) != 1:
         return False
     feed = contents.feeds[0]
     return (
-        isinstance(feed.reader, MendingReader)
-        and feed.reader.plain.table == feed.table
-        and Kind.ADMISSIONS in feed.carries
+        Kind.ADMISSIONS in feed.carries
         and "birth_date" not in feed.values.get(Kind.PATIENTS, {})
         and feed.deleted is None
         and feed.passed_over is None
+        and OWN_COLUMNS.isdisjoint(name.casefold() for name in feed.columns)
     )
 
 
 def _are_alike(one: Work, other: Work) -> bool:
     """Whether both are written in the same way and say the same things by it."""
-    assert one.contents is not None  # noqa: S101 - only plain files are compared
+    assert one.contents is not None  # noqa: S101 - only fit files are compared
     assert other.contents is not None  # noqa: S101
-    texts = [_text_of(work) for work in (one, other)]
-    return (
-        one.contents.layout.name == other.contents.layout.name
-        and replace(one.contents.feeds[0], reader=None) == replace(other.contents.feeds[0], reader=None)
-        and replace(texts[0].file, path=texts[1].file.path) == texts[1].file
-        and texts[0].positions == texts[1].positions
+    feeds = [replace(work.contents.feeds[0], reader=None) for work in (one, other) if work.contents]
+    if one.contents.layout.name != other.contents.layout.name or feeds[0] != feeds[1]:
+        return False
+    texts = [_plain_text(one), _plain_text(other)]
+    if texts[0] is None or texts[1] is None:
+        return texts[0] is texts[1]
+    return replace(texts[0].file, path=texts[1].file.path) == texts[1].file and texts[0].positions == texts[1].positions
+
+
+def _plain_text(work: Work) -> delimited.DelimitedReader | None:
+    """The reader of a file of delimited text that can be read as it is, with others like it; None for any other."""
+    feed = work.contents.feeds[0] if work.contents else None
+    reader = feed.reader.plain if feed and isinstance(feed.reader, MendingReader) else None
+    return reader if feed and reader and reader.table == feed.table else None
+
+
+def _set_rows_aside(cursor: duckdb.DuckDBPyConnection, work: Work, file: int) -> bool:
+    """Add the rows of a file that had to be read by itself to those of the files before it; False when one is none."""
+    assert work.contents is not None  # noqa: S101 - only fit files are read
+    feed = work.contents.feeds[0]
+    rows = feed.table
+    if feed.reader is not None:
+        rows = f"{TABLE}_one"
+        feed.reader.read(cursor, rows, f"SELECT row_number() OVER () AS row_number, * FROM {feed.table}")
+    if number_of(cursor, "SELECT count(*) FROM malformed"):
+        return False
+    before = number_of(cursor, f"SELECT coalesce(max(row_number), 0) FROM {TABLE}") if file else 0
+    columns = ", ".join(identifier(name) for name in feed.columns)
+    make = f"INSERT INTO temp.{TABLE}" if file else f"CREATE OR REPLACE TEMP TABLE {TABLE} AS"
+    cursor.execute(
+        f"{make} SELECT {before} + row_number AS row_number, {file} AS file, row_hash, {columns} FROM {rows}"
     )
-
-
-def _text_of(work: Work) -> delimited.DelimitedReader:
-    assert work.contents is not None  # noqa: S101 - only plain files are read
-    reader = work.contents.feeds[0].reader
-    assert isinstance(reader, MendingReader)  # noqa: S101
-    return reader.plain
+    return True
 
 
 def _read(lake: Lake, cursor: duckdb.DuckDBPyConnection, source: Source, works: list[Work]) -> _Batch:
     """Read all files, check them, and leave out those from the first on that is to be loaded by itself."""
-    assert works[0].contents is not None  # noqa: S101 - only plain files are read
+    assert works[0].contents is not None  # noqa: S101 - only fit files are read
     feed = replace(works[0].contents.feeds[0], table=TABLE, reader=None)
-    number = delimited.read_together(cursor, [_text_of(work) for work in works], TABLE)
+    number, texts = len(works), [text for work in works if (text := _plain_text(work))]
+    if texts:
+        number = delimited.read_together(cursor, texts, TABLE)
+    cursor.execute("DELETE FROM temp.malformed")  # what the first file that is left out may have left
     keys = rekeying.keys_in_force(lake)
     staging.check(cursor, (feed,), works[0].received_at, source=source.name, key=keys)
     number = min(number, _first_apart(cursor, feed, number))
@@ -196,8 +224,9 @@ def _read(lake: Lake, cursor: duckdb.DuckDBPyConnection, source: Source, works: 
         f"SELECT file, min(row_number), max(row_number), count(*) FROM {TABLE} WHERE file < ? GROUP BY file", [number]
     ).fetchall()
     rows = {file: (first, last) for file, first, last, _ in found}
+    read = {file: rows_read for file, _, _, rows_read in found}
     number = next((file for file in range(number) if file not in rows), number)  # a header without rows
-    if any(last - first + 1 != rows_read for _, first, last, rows_read in found):  # not read one after the other
+    if any(rows[file][0] <= rows[file - 1][1] for file in range(1, number)):  # not read one after the other
         raise NotTogetherError(0)
     works = works[:number]
     if number < 2:
@@ -210,7 +239,8 @@ def _read(lake: Lake, cursor: duckdb.DuckDBPyConnection, source: Source, works: 
         words = labels.words_of(work.path.name)
         mine = replace(feed, table=f"(FROM {TABLE} WHERE file = {file})")
         work.label = labels.label(work.path.name, rejects.name_words(cursor, (mine,), words))
-    return _Batch(source, works, feed, [rows[file] for file in range(number)])
+    files = range(number)
+    return _Batch(source, works, feed, [rows[file] for file in files], [read[file] for file in files])
 
 
 def _first_apart(cursor: duckdb.DuckDBPyConnection, feed: Feed, files: int) -> int:
@@ -230,10 +260,10 @@ def _first_apart(cursor: duckdb.DuckDBPyConnection, feed: Feed, files: int) -> i
 def _judge(lake: Lake, cursor: duckdb.DuckDBPyConnection, batch: _Batch) -> None:
     """Count and measure each file, and hold it against those before it; raises NotTogetherError at one to refuse."""
     contents = batch.works[0].contents
-    assert contents is not None  # noqa: S101 - only plain files are judged
+    assert contents is not None  # noqa: S101 - only fit files are judged
     earlier = quality.past(lake, batch.source, contents.layout.name)
-    for file, (work, rows) in enumerate(zip(batch.works, batch.rows, strict=True)):
-        checked = staging.StagingCounts(rows[1] - rows[0] + 1, 0, 0, 0, {})
+    for file, (work, rows, read) in enumerate(zip(batch.works, batch.rows, batch.read, strict=True)):
+        checked = staging.StagingCounts(read, 0, 0, 0, {})
         work.counts = staging.count(cursor, (batch.feed,), checked, rows)
         if work.contents is not None:
             work.counts.notices.update(work.contents.notices())

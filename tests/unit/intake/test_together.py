@@ -221,6 +221,24 @@ def test_a_file_that_looks_like_a_full_extract_is_loaded_by_itself(places: tuple
     assert [one.mode for one in reports] == ["upsert", "upsert", "snapshot", "upsert"]
 
 
+def test_files_that_have_to_be_read_one_by_one_are_committed_together(places: tuple[Place, Place]) -> None:
+    def german(number: int, **changes: str) -> dict[str, str]:
+        return admission(number, Date_of_Admission=f"{13 + number}.01.2024", Discharge_Date="", **changes)
+
+    texts = [
+        text_of([german(0), german(1)], delimiter=";"),
+        text_of([german(2), german(3, Insurance_Provider="NULL")], delimiter=","),
+        text_of([german(4), german(0, Billing_Amount="5.00")]),
+        text_of([german(5), "broken"]),
+    ]
+    places[0].lake.connection()
+    before = commits(places[0].lake)
+    reports = assert_same(places, texts)
+    assert [one.snapshot - before for one in reports if one.snapshot] == [1, 2, 3, 4]
+    texts = [text_of([german(number + 6), german(number + 10)], delimiter=",;"[number % 2]) for number in range(4)]
+    assert len({one.snapshot for one in assert_same(places, texts)}) == 1
+
+
 def test_an_admission_that_moves_to_another_patient(places: tuple[Place, Place]) -> None:
     source = "[columns]\npatient = 'person'\nadmission = 'stay'\nadmitted_at = 'day'\ngender = 'sex'\n"
     for place in places:
