@@ -25,6 +25,9 @@ from medisync.settings import Settings, load_settings
 ANNOUNCE_AGAIN_SECONDS = 60.0
 """An announced delivery that nobody is working on after this time was lost on its way; loading twice is harmless."""
 
+MOST_AT_ONCE = 100
+"""Of more files that come at once the first are announced before the next are claimed, so that loading begins."""
+
 log = logging.getLogger("medisync.watcher")
 
 
@@ -44,18 +47,20 @@ class Watcher:
         self._is_server_away = False
         self._complained_of: set[Path] = set()
 
-    def step(self) -> None:
-        """Look once: claim what is complete, record what was loaded before, announce the rest."""
-        for delivery_id in self.claim_complete_files():
+    def step(self) -> bool:
+        """Look once: claim what is complete, record what was loaded before, announce the rest. Whether that was all."""
+        claimed = self.claim_complete_files()
+        for delivery_id in claimed:
             self._answer_repeat(delivery_id)
         self.announce_open_claims()
+        return len(claimed) < MOST_AT_ONCE
 
     def wait(self) -> None:
         """Until something happens in the inbox, at most until it is time to look."""
         self._notices.wait(self._settings.inbox_poll_seconds)
 
     def claim_complete_files(self) -> list[str]:
-        """Claim every complete file of the inbox; the ids of the deliveries made of them."""
+        """Claim the complete files of the inbox, at most MOST_AT_ONCE; the ids of the deliveries made of them."""
         present = list(arrival.waiting(self._settings))
         paths = {path for _, path in present}
         self._completeness.forget_missing(paths)
@@ -75,6 +80,8 @@ class Watcher:
                 self._claims.add(delivery_id, source)
                 log.info("Claimed delivery %s of source %s", delivery_id, source)
                 claimed.append(delivery_id)
+            if len(claimed) == MOST_AT_ONCE:
+                break
         return claimed
 
     def announce_open_claims(self) -> None:
@@ -163,11 +170,13 @@ def main() -> None:
     watcher = Watcher(settings)
     log.info("Watching the inbox")
     while not stop.is_set():
+        is_all = True
         try:
-            watcher.step()
+            is_all = watcher.step()
         except Exception:
             log.exception("The inbox could not be looked at; trying again.")
-        watcher.wait()
+        if is_all:
+            watcher.wait()
     watcher.close()
 
 
