@@ -142,7 +142,7 @@ class Pages(Voila):  # type: ignore[misc,unused-ignore]
             (r"/()", PageHandler, {**page, "notebook_path": server.OVERVIEW}),
             (r"/voila/render/(.*)", PageHandler, page),
         ]
-        return [*ours, *of_voila]
+        return [*ours, *of_voila, (r"/(\w+)", ShortAddressHandler, workspace)]
 
 
 class PageHandler(TornadoVoilaHandler):  # type: ignore[misc,unused-ignore]
@@ -156,6 +156,21 @@ class PageHandler(TornadoVoilaHandler):  # type: ignore[misc,unused-ignore]
         self.request.headers[AUDIENCE_HEADER] = principal.audience
         self.request.headers[TRIGGER_HEADER] = "yes" if principal.may(Permission.TRIGGER) else "no"
         await super().get(path)
+
+
+class ShortAddressHandler(JupyterHandler):
+    """``/forecasts`` leads to that page, with what was chosen in the address."""
+
+    def initialize(self, settings_of_workspace: Settings) -> None:
+        self._workspace = settings_of_workspace
+
+    @tornado.web.authenticated
+    def get(self, name: str) -> None:
+        link = next((one for one in server.page_links(self._workspace) if one.name == name), None)
+        if link is None:
+            raise tornado.web.HTTPError(404, "There is no such page")
+        query = f"?{self.request.query}" if self.request.query else ""
+        self.redirect(f"/{link.path}{query}")
 
 
 class HealthHandler(tornado.web.RequestHandler):

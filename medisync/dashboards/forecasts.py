@@ -37,6 +37,7 @@ BEDS = "census"
 """The panel of the beds, whether published or computed here."""
 
 STEP_PERCENT = 5
+SCOREBOARD_WAITS = "Each forecast is scored here by itself once the periods it was about have come."
 
 
 class Forecasts(ChoosingPage):
@@ -167,7 +168,7 @@ def details(result: Result, record: RunRecord | None, note: str = "") -> list[Pa
     ]
     shown = {one.table for one in result.figures}
     accuracy = of_result(
-        result, name="accuracy", title="How good such forecasts were", figures=(), tables=("accuracy",)
+        result, name="accuracy", title="How good such forecasts were", figures=(), tables=("accuracy",), is_wide=True
     )
     panels.append(replace(accuracy, headline=_in_words(result), finding="", warnings=()))
     for figure in further:
@@ -176,8 +177,11 @@ def details(result: Result, record: RunRecord | None, note: str = "") -> list[Pa
         panels.append(replace(one, headline="", finding="", warnings=()))
     rest = [name for name in result.tables if name not in {*shown, "accuracy", "history"}]
     for name in rest:
-        if result.tables[name].rows:
-            one = of_result(result, name=name, title=result.tables[name].title, figures=(), tables=(name,))
+        title, is_waiting = result.tables[name].title, not result.tables[name].rows
+        if is_waiting and name == "scoreboard":
+            panels.append(Panel(name, title, note=SCOREBOARD_WAITS))
+        elif not is_waiting:
+            one = of_result(result, name=name, title=title, figures=(), tables=(name,))
             panels.append(replace(one, headline="", finding="", warnings=()))
     return panels
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import csv
+import datetime as dt
 import functools
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from medisync.analyses.contract import Result, Scalar, Table
-from medisync.reports.phrases import tied
+from medisync.reports.phrases import day, tied
 from medisync.runs.record import RunRecord
 from medisync.settings import Settings
 
@@ -127,7 +129,16 @@ def _decimals(value: float, decimals: int) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def _day_named(found: re.Match[str]) -> str:
+    try:
+        return day(dt.date.fromisoformat(found[0]))
+    except ValueError:
+        return found[0]
+
+
 def words(name: Any) -> str:
-    """A snake_case name as words."""
+    """A snake_case name as words, "coverage_80_percent" as "Coverage 80, %", "week_of_2024-12-30" as a day."""
     text = str(name).replace("_", " ").strip()
+    text = re.sub(r" percent$", ", %", re.sub(r"\bmase\b", "MASE", text))
+    text = re.sub(r"\b\d{4}-\d\d-\d\d\b", _day_named, text)
     return text[:1].upper() + text[1:]
