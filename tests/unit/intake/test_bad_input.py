@@ -328,7 +328,7 @@ def test_rows_that_were_run_together_by_a_stray_quote_are_never_deleted(lake: La
     assert lake.query("SELECT count(*) AS n FROM clinical.admissions")[0]["n"] == 40
 
 
-def test_row_numbers_hold_in_a_file_read_by_several_threads(shared_lake: Lake, tmp_path: Path) -> None:
+def test_row_numbers_hold_in_a_file_read_by_several_threads(workspace: Settings, tmp_path: Path) -> None:
     some = [line(admission(index, Hospital="Hill\nLake" if index % 101 == 0 else "Mill")) for index in range(997)]
     rows: list[dict[str, str] | str] = []
     expected = []
@@ -342,11 +342,13 @@ def test_row_numbers_hold_in_a_file_read_by_several_threads(shared_lake: Lake, t
     file.write_text(text_of(rows))
     assert file.stat().st_size > 10_000_000
 
-    report = intake.ingest(shared_lake, file, source="large")
+    lake = Lake(workspace, threads=4)
+    report = intake.ingest(lake, file, source="large")
 
-    found = [(row, reason) for row, _, reason in _quarantine(shared_lake, report)]
+    found = [(row, reason) for row, _, reason in _quarantine(lake, report)]
     assert sorted(found) == sorted(expected)
     assert report.rows_read == 90_000
+    lake.close()
 
 
 def test_a_folder_without_a_file_is_refused(shared_lake: Lake, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ COUNTS = ("rows_read", "created", "updated", "deleted", "unchanged", "quarantine
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     folder = tmp_path_factory.mktemp("large")
-    opened = Lake(Settings(data=folder / "data", reports=folder / "reports"))
+    opened = Lake(Settings(data=folder / "data", reports=folder / "reports"), threads=2)
     yield opened
     opened.close()
 
