@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import multiprocessing
 import signal
@@ -71,7 +72,11 @@ def served() -> FastAPI:
     start_logging(as_json=settings.log_json)
     if multiprocessing.parent_process() is not None:
         _die_with_parent()
-    return create(settings)
+    app = create(settings)
+    # What is imported stays; looking through it with each full collection held up events by up to 0.3 s.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 @contextlib.contextmanager
