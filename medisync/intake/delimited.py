@@ -25,6 +25,10 @@ BUFFER_BYTES = 4 * 1024**2
 """DuckDB reads text in pieces, each by one thread, of 32 MB unless told otherwise: with smaller ones a file of a few
 megabytes is read by all of them, and a large one takes less memory. The longest line has half of it."""
 
+SHELVED = "FORMAT parquet, COMPRESSION uncompressed, DICTIONARY_SIZE_LIMIT 1000"
+"""How a large part is written that is read a few times and then deleted. Half of what it holds are pseudonyms, which
+neither shrink nor repeat; unless told otherwise DuckDB tries for a fifth of them whether they do."""
+
 BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
 
 
@@ -72,7 +76,7 @@ class DelimitedReader:
     def text(self, *, with_rejects: bool = False, paths: Sequence[Path] = ()) -> str:
         """The query behind the view; over the files ``paths``, written in the same way, it has their ``filename``, too.
 
-        Trimming is dear, and hardly a row needs it: one look at the whole row tells.
+        Trimming is dear, and hardly a row needs it: one look at the whole row tells. What is empty is NULL already.
         """
         file = self.file
         files = ", ".join(text(without_patterns(path)) for path in paths)
@@ -91,8 +95,7 @@ class DelimitedReader:
         )
         whole = "chr(31), ".join(f"c{index}, " for index in range(len(file.columns)))
         kept = ", ".join(
-            f"CASE WHEN is_blank_at_an_end THEN nullif(trim(c{index}), '') ELSE nullif(c{index}, '') END "
-            f"AS {identifier(name)}"
+            f"CASE WHEN is_blank_at_an_end THEN nullif(trim(c{index}), '') ELSE c{index} END AS {identifier(name)}"
             for name, index in self.positions.items()
         )
         return (
@@ -109,7 +112,7 @@ class DelimitedReader:
         with self.errors():
             cursor.execute(f"CREATE OR REPLACE TEMP VIEW {self.table} AS {self.text(with_rejects=True)}")
             if isinstance(target, Path):
-                cursor.execute(f"COPY ({select}) TO {text(str(target))} (FORMAT parquet)")
+                cursor.execute(f"COPY ({select}) TO {text(str(target))} ({SHELVED})")
             else:
                 cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
             cursor.execute(f"CREATE OR REPLACE TEMP VIEW {self.table} AS {self.text()}")

@@ -19,11 +19,12 @@ from medisync import __version__
 from medisync.errors import DeliveryRefusedError, MediSyncError, UserError
 from medisync.intake import arrival, births, labels, merging, parts, quality, references, rejects, rekeying, staging
 from medisync.intake.contents import Contents, contents_of
+from medisync.intake.delimited import LARGE_BYTES
 from medisync.intake.formats import Room
 from medisync.intake.merging import DeliveryMode
 from medisync.intake.reading import refused
 from medisync.intake.reasons import FileFault, Notice
-from medisync.intake.records import insert, label_of, loaded_before, next_versions, record, recorded
+from medisync.intake.records import has_loaded, insert, label_of, loaded_before, next_versions, record, recorded
 from medisync.intake.report import DeliveryReport, DeliveryStatus
 from medisync.intake.sources import Source, SourceError, load_source
 from medisync.lake import Lake
@@ -130,12 +131,17 @@ def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
     cursor = staging.open_desk(lake)
     try:
         pieces = parts.parts_of(path, room / "unpacked")
-        work.content_hash = parts.hash_of(path, pieces)
-        first = loaded_before(lake, work.content_hash, source)
-        if first is not None:
-            return _record_repeat(lake, work, first)
-        described = described_source(lake, source)
-        foreseen(prepare, lake, cursor, work, described, pieces)
+        with parts.hashing(path, pieces) as content_hash:
+            if parts.size_of(pieces) < LARGE_BYTES or has_loaded(lake, source):
+                work.content_hash = content_hash()
+                first = loaded_before(lake, work.content_hash, source)
+                if first is not None:
+                    return _record_repeat(lake, work, first)
+            try:
+                described = described_source(lake, source)
+                foreseen(prepare, lake, cursor, work, described, pieces)
+            finally:
+                work.content_hash = content_hash()
         report = _commit(lake, cursor, work, described, mode)
     except DeliveryRefusedError as error:
         return record(lake, refusal(work, error), cursor, work.measures)

@@ -29,7 +29,8 @@ def applied(cursor: duckdb.DuckDBPyConnection, later: list[bytes], expression: s
     for number, key in enumerate(later):
         subkey = hmac.digest(key, b"pseudonym", "sha256")[:SUBKEY_BYTES]
         cursor.execute(f"SET VARIABLE later_subkey_{number} = ?::BLOB", [subkey])
-        expression = f"left(sha256(getvariable('later_subkey_{number}') || encode(({expression})::VARCHAR)), 32)::UUID"
+        digest = f"sha256(getvariable('later_subkey_{number}') || encode(({expression})::VARCHAR))"
+        expression = f"unhex(substring({digest}, 1, 32))::UUID"
     return expression
 
 

@@ -56,16 +56,18 @@ def keyed(feed: Feed) -> str:
     keys = "".join(
         f", {purpose}_pseudonym({purpose}_text) AS {purpose}_key" for purpose, sql in purposes.items() if sql
     )
+    cast = _cast(feed)
     values = "".join(
-        f", {_as_type(sql, LAKE_COLUMNS[kind].get(column) or PRIVATE_COLUMNS[kind][column])} AS {kind}_{column}"
+        f", {cast.get((sql, _type_of(kind, column)), sql)} AS {kind}_{column}"
         for kind, columns in feed.values.items()
         for column, sql in columns.items()
     )
+    once = "".join(f", try_cast({sql} AS {type_name}) AS {name}" for (sql, type_name), name in cast.items())
     notices = "".join(
         f", coalesce({condition}, false) AS notice_{number}" for number, condition in enumerate(feed.notices.values())
     )
     deleted = f", coalesce({feed.deleted}, false) AS is_deleted" if feed.deleted else ""
-    inner = f"SELECT *, {texts} FROM (SELECT *{typed} FROM {feed.table})"
+    inner = f"SELECT *, {texts}{once} FROM (SELECT *{typed} FROM {feed.table})"
     place = "" if feed.reader else "row_number, "
     faults = _faults_of(feed)
     return f"SELECT {place}row_hash{keys}{values}{deleted}{notices}, {faults} AS faults FROM ({inner})"
@@ -80,8 +82,17 @@ def practitioners_of(feed: Feed, rows: int) -> str:
     )
 
 
-def _as_type(sql: str, type_name: str) -> str:
-    return sql if type_name == "VARCHAR" else f"try_cast({sql} AS {type_name})"
+def _type_of(kind: Kind, column: str) -> str:
+    return LAKE_COLUMNS[kind].get(column) or PRIVATE_COLUMNS[kind][column]
+
+
+def _cast(feed: Feed) -> dict[tuple[str, str], str]:
+    """(expression, type) of the values that are no text -> the column that holds them: each is computed once, also
+    where two tables have it, for the value and for the check that none is lost."""
+    wanted = dict.fromkeys(
+        (sql, _type_of(kind, column)) for kind, columns in feed.values.items() for column, sql in columns.items()
+    )
+    return {one: f"v_value_{number}" for number, one in enumerate(wanted) if one[1] != "VARCHAR"}
 
 
 def _faults_of(feed: Feed) -> str:
@@ -119,11 +130,8 @@ def checks_of(feed: Feed) -> Iterator[Check]:
         yield Check("", RowFault.MISSING_VALUE, "admission_text IS NULL")
     if Kind.PATIENTS in kinds or Kind.ADMISSIONS in kinds:
         yield Check("", RowFault.MISSING_VALUE, f"patient_text IS NULL AND {lives}")
-    for kind, columns in feed.values.items():
-        for column, sql in columns.items():
-            type_name = LAKE_COLUMNS[kind].get(column) or PRIVATE_COLUMNS[kind][column]
-            if type_name != "VARCHAR":
-                yield Check("", RowFault.BAD_NUMBER, f"({sql}) IS NOT NULL AND {_as_type(sql, type_name)} IS NULL")
+    for (sql, _), name in _cast(feed).items():
+        yield Check("", RowFault.BAD_NUMBER, f"({sql}) IS NOT NULL AND {name} IS NULL")
     if "admitted_at" in feed.values.get(Kind.ADMISSIONS, {}):
         yield Check("", RowFault.MISSING_VALUE, f"({feed.values[Kind.ADMISSIONS]['admitted_at']}) IS NULL AND {lives}")
     if Kind.ADMISSIONS not in kinds:

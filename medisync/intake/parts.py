@@ -12,7 +12,9 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -80,6 +82,21 @@ def hash_of(delivered: Path, parts: list[Part]) -> str:
     for part in parts:
         digest.update(f"{part.name}\0{content_hash(part.path)}\n".encode())
     return digest.hexdigest()
+
+
+@contextmanager
+def hashing(delivered: Path, parts: list[Part]) -> Iterator[Callable[[], str]]:
+    """Compute ``hash_of`` in a thread beside what the block does; what is given waits for it, and raises what it
+    raises. Reading a large file takes DuckDB's threads longer than its hash takes one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="content-hash") as beside:
+        yield beside.submit(hash_of, delivered, parts).result
+
+
+def size_of(parts: list[Part]) -> int:
+    """Bytes of all parts; those that are gone are found out when they are read."""
+    with suppress(OSError):
+        return sum(part.path.stat().st_size for part in parts)
+    return 0
 
 
 def is_archive(path: Path) -> bool:

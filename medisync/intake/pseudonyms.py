@@ -58,7 +58,7 @@ def install(cursor: duckdb.DuckDBPyConnection, key: bytes, source: str) -> None:
     ):
         subkey = hmac.digest(first, message.encode(), "sha256")[:SUBKEY_BYTES]
         cursor.execute(f"SET VARIABLE {purpose}_subkey = ?::BLOB", [subkey])
-        pseudonym = f"substring(sha256(getvariable('{purpose}_subkey') || encode(message)), 1, 32)::UUID"
+        pseudonym = f"unhex(substring(sha256(getvariable('{purpose}_subkey') || encode(message)), 1, 32))::UUID"
         for name in (f"{purpose}_pseudonym", f"computed_{purpose}_pseudonym"):
             cursor.execute(
                 f"CREATE OR REPLACE TEMP MACRO {name}(message) AS {generations.applied(cursor, later, pseudonym)}"

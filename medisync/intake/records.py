@@ -84,6 +84,12 @@ def known(lake: Lake, delivery_ids: Sequence[str], source: str) -> tuple[set[str
     )
 
 
+def has_loaded(lake: Lake, source: str) -> bool:
+    """Whether anything was ever loaded of ``source``; where nothing was, nothing can be a repeat."""
+    wanted = "SELECT 1 FROM clinical.deliveries WHERE source = ? AND status = ? LIMIT 1"
+    return bool(lake.query(wanted, [source, DeliveryStatus.LOADED]))
+
+
 def label_of(lake: Lake, delivery_id: str) -> str | None:
     """What the file of a recorded delivery may be called."""
     rows = lake.query("SELECT file_label FROM clinical.deliveries WHERE delivery_id = ?", [delivery_id])

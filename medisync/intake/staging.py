@@ -186,20 +186,21 @@ def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> Staged:
     )
     has_birth_dates = any("birth_date" in feed.values.get(Kind.PATIENTS, {}) for feed in feeds)
     _set_spared(cursor, feeds)
-    _find_losers(cursor, feeds)
+    with_losers = _find_losers(cursor, feeds)
+    kept = [winners(number, feed, number in with_losers) for number, feed in enumerate(feeds)]
     if Kind.ADMISSIONS in carried:
         rows = " UNION ALL ".join(
-            f"SELECT admission_key, patient_key, {_values(feed, Kind.ADMISSIONS)} FROM {winners(number, feed)}"
+            f"SELECT admission_key, patient_key, {_values(feed, Kind.ADMISSIONS)} FROM {kept[number]}"
             for number, feed in enumerate(feeds)
             if Kind.ADMISSIONS in feed.carries
         )
         cursor.execute(f"CREATE OR REPLACE TEMP VIEW staged_admissions AS {rows}")
     if Kind.PATIENTS in carried:
-        _stage_patients(cursor, feeds)
+        _stage_patients(cursor, feeds, kept)
     for kind, what in EVENTS.items():
         if kind in carried:
             rows = " UNION ALL ".join(
-                f"SELECT admission_key, {_key(feed, 'patient')}, {_values(feed, kind)} FROM {winners(number, feed)} "
+                f"SELECT admission_key, {_key(feed, 'patient')}, {_values(feed, kind)} FROM {kept[number]} "
                 f"WHERE {kind}_{what} IS NOT NULL"
                 for number, feed in enumerate(feeds)
                 if kind in feed.carries
@@ -247,9 +248,9 @@ def _row(feed: Feed) -> str:
     return "rowid + 1" if feed.reader else "row_number"
 
 
-def winners(number: int, feed: Feed) -> str:
+def winners(number: int, feed: Feed, has_losers: bool = True) -> str:
     """The feed's good rows, of those with one admission or patient key the last."""
-    if Kind.ADMISSIONS not in feed.carries and Kind.PATIENTS not in feed.carries:
+    if not has_losers:
         return f"(FROM keyed_{number} WHERE faults IS NULL)"
     return (
         f"(FROM keyed_{number} WHERE faults IS NULL "
@@ -270,8 +271,9 @@ def _set_spared(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> N
     )
 
 
-def _find_losers(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> None:
-    """``doubles``: the rows that share their key with another; ``losers``: all but the last of each key.
+def _find_losers(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> frozenset[int]:
+    """``doubles``: the rows that share their key with another; ``losers``: all but the last of each key, and the feeds
+    that have any.
 
     Keys that occur once, nearly all, are told by a count; only the few others are looked at row by row.
     """
@@ -300,10 +302,11 @@ def _find_losers(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> 
         "CREATE OR REPLACE TEMP TABLE losers AS SELECT feed, place FROM doubles "
         "QUALIFY row_number() OVER (PARTITION BY kind, key ORDER BY feed DESC, place DESC) > 1"
     )
+    return frozenset(number for (number,) in cursor.execute("SELECT DISTINCT feed FROM losers").fetchall())
 
 
-def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> None:
-    """One row for each patient. Most patients' rows agree, and are one after DISTINCT; of others the last counts.
+def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], kept: list[str]) -> None:
+    """One row for each patient. Most patients' rows agree, so that any of them will do; of others the last counts.
 
     A birth year that tells of an age above 89 is withheld, like the age itself.
     """
@@ -313,20 +316,28 @@ def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) 
     def rows(place: str) -> str:
         return " UNION ALL ".join(
             f"SELECT patient_key, {_values(feed, Kind.PATIENTS)}{place.format(number, _row(feed)) if place else ''} "
-            f"FROM {winners(number, feed)}"
+            f"FROM {kept[number]}"
             + (" WHERE NOT is_deleted" if feed.deleted and Kind.ADMISSIONS in feed.carries else "")
             for number, feed in of_kind
         )
 
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT DISTINCT * FROM ({rows('')})")
-    doubled = "SELECT patient_key FROM staged_patients GROUP BY patient_key HAVING count(*) > 1"
-    if _number(cursor, f"SELECT count(*) FROM ({doubled})"):
+    firsts = ", ".join(f"first({name}) AS {name}" for name in columns.split(", "))
+    cursor.execute(
+        f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT patient_key, {firsts}, "
+        f"min(told) <> max(told) AS differs FROM (SELECT *, hash({columns}) AS told FROM ({rows('')})) "
+        "GROUP BY patient_key"
+    )
+    doubled = "SELECT patient_key FROM staged_patients WHERE differs"
+    is_doubled = _number(cursor, f"SELECT count(*) FROM ({doubled})") > 0
+    if is_doubled:
         cursor.execute(
             f"CREATE OR REPLACE TEMP TABLE last_patients AS SELECT patient_key, {columns} "
             f"FROM ({rows(', {} AS feed, {} AS place')}) WHERE patient_key IN ({doubled}) "
             "QUALIFY row_number() OVER (PARTITION BY patient_key ORDER BY feed DESC, place DESC) = 1"
         )
-        cursor.execute("DELETE FROM temp.staged_patients WHERE patient_key IN (SELECT patient_key FROM last_patients)")
+        cursor.execute("DELETE FROM temp.staged_patients WHERE differs")
+    cursor.execute("ALTER TABLE temp.staged_patients DROP COLUMN differs")
+    if is_doubled:
         cursor.execute("INSERT INTO temp.staged_patients FROM last_patients")
     if any({"birth_date", "birth_year"} & set(feed.values[Kind.PATIENTS]) for _, feed in of_kind):
         year = "coalesce(birth_year, year(birth_date))"

@@ -62,6 +62,13 @@ def _site(column: str) -> str:
     )
 
 
+def _moment_text(value: str) -> str:
+    """A moment as text that no other has, to the second; as short as can be where it is a day, as in most files: what
+    fits into one block of SHA-256 takes half the time of what does not."""
+    days = f"({value}::DATE - DATE '1970-01-01')::VARCHAR"
+    return f"CASE WHEN {value} = {value}::DATE THEN {days} ELSE strftime({value}, '%Y-%m-%dT%H:%M:%S') END"
+
+
 def _has_split_cells(reading: Reading) -> bool:
     insurers = [text for text in reading.sample("Insurance Provider") if text]
     if not insurers or any(reading.sample("Billing Amount")):
@@ -126,7 +133,7 @@ def _feed(reading: Reading, source: Source) -> Feed:
             Kind.PRESCRIPTIONS: {"medication": "v_medication", "prescribed_at": "v_admitted_at"},
         },
         admission='CASE WHEN "Name" IS NOT NULL AND v_admitted_at IS NOT NULL THEN concat_ws(chr(31), '
-        'lower("Name"), strftime(v_admitted_at, \'%Y-%m-%dT%H:%M:%S\'), lower("Hospital")) END',
+        f'lower("Name"), {_moment_text("v_admitted_at")}, lower("Hospital")) END',
         # The file has no patient number. A name alone is shared by different people; a blood type does not change.
         patient='CASE WHEN "Name" IS NOT NULL '
         "THEN concat_ws(chr(31), lower(\"Name\"), v_gender, coalesce(v_blood_type, '')) END",
