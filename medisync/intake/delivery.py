@@ -17,9 +17,21 @@ from typing import TYPE_CHECKING
 
 from medisync import __version__
 from medisync.errors import DeliveryRefusedError, MediSyncError, UserError
-from medisync.intake import arrival, births, labels, merging, parts, quality, references, rejects, rekeying, staging
+from medisync.intake import (
+    arrival,
+    births,
+    delimited,
+    labels,
+    merging,
+    namesakes,
+    parts,
+    quality,
+    references,
+    rejects,
+    rekeying,
+    staging,
+)
 from medisync.intake.contents import Contents, contents_of
-from medisync.intake.delimited import LARGE_BYTES
 from medisync.intake.formats import Room
 from medisync.intake.merging import DeliveryMode
 from medisync.intake.reading import refused
@@ -132,7 +144,7 @@ def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
     try:
         pieces = parts.parts_of(path, room / "unpacked")
         with parts.hashing(path, pieces) as content_hash:
-            if parts.size_of(pieces) < LARGE_BYTES or has_loaded(lake, source):
+            if parts.size_of(pieces) < delimited.LARGE_BYTES or has_loaded(lake, source):
                 work.content_hash = content_hash()
                 first = loaded_before(lake, work.content_hash, source)
                 if first is not None:
@@ -199,6 +211,7 @@ def prepare(
     contents = contents_of(cursor, pieces, source, Room(work.room / "room"), settings)
     work.contents = contents
     work.keys = rekeying.keys_in_force(lake)
+    words = namesakes.telling_words(work.path.name)
     checked = staging.check(
         cursor,
         contents.feeds,
@@ -207,10 +220,10 @@ def prepare(
         key=work.keys,
         birth_dates=births.store(settings, work.source),
         shelf=work.room / "shelf",
+        words=words,
     )
     work.counts = checked
-    words = labels.words_of(work.path.name)
-    work.label = labels.label(work.path.name, rejects.name_words(cursor, contents.feeds, words))
+    work.label = labels.label(work.path.name, namesakes.name_words(cursor, contents.feeds, words))
     if checked.rows_read == 0 and contents.feeds:
         raise refused(FileFault.NO_ROWS, "It has a header and no rows.")
     if checked.quarantined:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from medisync.intake import namesakes
 from medisync.intake.feeds import Check, Feed, Kind
 from medisync.intake.reading import identifier
 from medisync.intake.reasons import LONGEST_VALUE, RowFault
@@ -48,8 +49,11 @@ ELSEWHERE, PASSED_OVER = -1, -2
 """In the place of a check's number: the fault of the row is listed already; it has none, and is only counted."""
 
 
-def keyed(feed: Feed) -> str:
-    """The query that reads a feed: its keys, values, notices, and the numbers of the checks the row fails."""
+def keyed(feed: Feed, words: Sequence[str] = ()) -> str:
+    """The query that reads a feed: its keys, values, notices, and the numbers of the checks the row fails.
+
+    Of a feed with a reader, ``is_suspect`` says whether people in the row may be called by one of ``words``.
+    """
     typed = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())
     purposes = {"admission": feed.admission, "patient": feed.patient, "practitioner": feed.practitioner}
     texts = ", ".join(f"{sql or 'NULL::VARCHAR'} AS {purpose}_text" for purpose, sql in purposes.items())
@@ -67,10 +71,15 @@ def keyed(feed: Feed) -> str:
         f", coalesce({condition}, false) AS notice_{number}" for number, condition in enumerate(feed.notices.values())
     )
     deleted = f", coalesce({feed.deleted}, false) AS is_deleted" if feed.deleted else ""
+    suspect = ""
+    if feed.reader and feed.names:
+        once += "".join(f", {sql} AS {name}" for name, sql in namesakes.folded(feed).items())
+        suspicions = " OR ".join(namesakes.is_suspect(name, words) for name in namesakes.folded(feed) if words)
+        suspect = f", coalesce({suspicions or 'false'}, false) AS is_suspect"
     inner = f"SELECT *, {texts}{once} FROM (SELECT *{typed} FROM {feed.table})"
     place = "" if feed.reader else "row_number, "
     faults = _faults_of(feed)
-    return f"SELECT {place}row_hash{keys}{values}{deleted}{notices}, {faults} AS faults FROM ({inner})"
+    return f"SELECT {place}row_hash{keys}{values}{deleted}{notices}{suspect}, {faults} AS faults FROM ({inner})"
 
 
 def practitioners_of(feed: Feed, rows: int) -> str:

@@ -1,4 +1,4 @@
-"""What staging leaves behind for people: the rejected rows' text, and which words of a file's name are names."""
+"""What staging leaves behind for people: the rejected rows' text and the reasons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from medisync.intake.delimited import text
 from medisync.intake.feeds import Feed
-from medisync.intake.labels import HARMLESS_WORDS
 from medisync.intake.reading import identifier
 
 if TYPE_CHECKING:
@@ -54,25 +53,3 @@ def keep_faults(transaction: duckdb.DuckDBPyConnection, delivery_id: str) -> Non
             "SELECT ?, part, row_number, column_name, reason FROM temp.faults",
             [delivery_id],
         )
-
-
-def name_words(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], words: list[str]) -> set[str]:
-    """Those of ``words`` (lower case) that are a part of a person's name in the feeds, or first and last name in one.
-
-    Words that files are usually called by tell of nobody, and are not looked for.
-    """
-    wanted = [word for word in words if len(word) > 1 and word not in HARMLESS_WORDS]
-    columns = [f"SELECT {identifier(name)} AS name FROM {feed.table}" for feed in feeds for name in feed.names]
-    if not wanted or not columns:
-        return set()
-    found = cursor.execute(
-        "WITH words AS (SELECT unnest(?::VARCHAR[]) AS word), "
-        "names AS (SELECT DISTINCT lower(nfc_normalize(name)) AS name FROM (" + " UNION ALL ".join(columns) + ")), "
-        "split AS (SELECT DISTINCT regexp_extract_all(name, '\\pL+') AS parts FROM names), "
-        "together AS (SELECT parts[-1] AS last, array_to_string(parts[:-2], '') AS others FROM split "
-        "             WHERE len(parts) > 1) "
-        "SELECT word FROM words WHERE word IN (SELECT unnest(parts) FROM split) "
-        "OR EXISTS (FROM together WHERE contains(word, others || last) OR contains(word, last || others))",
-        [wanted],
-    ).fetchall()
-    return {word for (word,) in found}

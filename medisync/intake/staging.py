@@ -7,7 +7,7 @@ and what is wrong with the row. ``stage`` makes the views and tables ``staged_<k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -106,11 +106,13 @@ def check(
     key: bytes,
     birth_dates: Path | None = None,
     shelf: Path | None = None,
+    words: Sequence[str] = (),
 ) -> StagingCounts:
     """Read the feeds, once each: ``keyed_<number>`` and ``faults(part, row_number, column_name, reason)``.
 
     Direct identifiers end here: what is made holds pseudonyms only. ``birth_dates`` are those of earlier deliveries,
-    that admissions are compared with; what is made of a large part goes into the folder ``shelf``, if there is one.
+    that admissions are compared with; what is made of a large part goes into the folder ``shelf``, if there is one;
+    ``words`` are those of the file's name that may be people's.
     Raises DeliveryRefusedError for a part that is no table.
     """
     cursor.execute("SET VARIABLE received_at = ?::TIMESTAMP", [received_at])
@@ -120,7 +122,7 @@ def check(
     try:
         for number, feed in enumerate(feeds):
             is_fixed = birth_dates is None or not birth_dates.exists()
-            _read(cursor, number, feed, shelf if is_fixed else None)
+            _read(cursor, number, feed, keyed(feed, words), shelf if is_fixed else None)
             if birth_dates is not None:
                 births.set_aside(cursor, number, feed, birth_dates)
             _list_faults(cursor, number, feed)
@@ -134,13 +136,13 @@ def check(
     return StagingCounts(read + malformed, quarantined, 0, 0, reasons)
 
 
-def _read(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, shelf: Path | None) -> None:
+def _read(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, select: str, shelf: Path | None) -> None:
     """Make ``keyed_<number>``: a table or, of a large part, a view over a file, whose ``rowid`` is that of the table.
 
     Ten million rows take gigabytes as a temporary table, most of which DuckDB writes to the disk as they are and reads
     again for each statement; as Parquet they take a tenth.
     """
-    target, select = f"keyed_{number}", keyed(feed)
+    target = f"keyed_{number}"
     if feed.reader is None:
         cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
         return
@@ -311,7 +313,10 @@ def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], 
     A birth year that tells of an age above 89 is withheld, like the age itself.
     """
     of_kind = [(number, feed) for number, feed in enumerate(feeds) if Kind.PATIENTS in feed.carries]
-    columns = ", ".join((*LAKE_COLUMNS[Kind.PATIENTS], "birth_date", "is_deleted"))
+    types = {**LAKE_COLUMNS[Kind.PATIENTS], **PRIVATE_COLUMNS[Kind.PATIENTS], "is_deleted": "BOOLEAN"}
+    columns = ", ".join(types)
+    given = [name for name in types if any(name in feed.values[Kind.PATIENTS] for _, feed in of_kind)]
+    given += ["is_deleted"] if any(feed.deleted for _, feed in of_kind) else []
 
     def rows(place: str) -> str:
         return " UNION ALL ".join(
@@ -321,10 +326,12 @@ def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], 
             for number, feed in of_kind
         )
 
-    firsts = ", ".join(f"first({name}) AS {name}" for name in columns.split(", "))
+    absent = {name: "false" if name == "is_deleted" else f"NULL::{types[name]}" for name in types if name not in given}
+    ones = ", ".join(f"{absent.get(name, f'first({name})')} AS {name}" for name in types)
+    told = f"hash({', '.join(given)})" if given else "0"
     cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT patient_key, {firsts}, "
-        f"min(told) <> max(told) AS differs FROM (SELECT *, hash({columns}) AS told FROM ({rows('')})) "
+        f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT patient_key, {ones}, "
+        f"min(told) <> max(told) AS differs FROM (SELECT *, {told} AS told FROM ({rows('')})) "
         "GROUP BY patient_key"
     )
     doubled = "SELECT patient_key FROM staged_patients WHERE differs"

@@ -13,6 +13,7 @@ import pytest
 from medisync import intake
 from medisync.intake import DeliveryReport, DeliveryStatus, delimited, staging
 from medisync.intake.parts import HARMLESS_BYTES
+from medisync.intake.reading import content_hash
 from medisync.lake import Lake
 from medisync.settings import Settings
 from tests.support.admissions_csv import SURNAME, admission, admissions, text_of, write_csv
@@ -64,6 +65,19 @@ class TestLarge:
         admission(63, Hospital="and Hill, Lake", Doctor="Zebulon Latecomer"),
         *admissions(4, start=100),
     )
+
+    def test_its_hash_is_known_before_anything_is_recorded(
+        self, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a source's first file it is computed while the file is read: no other can hold the same."""
+        monkeypatch.setattr(delimited, "LARGE_BYTES", 1)
+        faulty = write_csv(tmp_path / "faulty.csv", [admission(1, Age="-1")])
+        good = write_csv(tmp_path / "good.csv", admissions(5))
+        refused, loaded, repeated = (intake.ingest(lake, file, source="hashed") for file in (faulty, good, good))
+        assert refused.status is DeliveryStatus.REFUSED
+        assert refused.content_hash == content_hash(faulty)
+        assert loaded.content_hash == repeated.content_hash == content_hash(good)
+        assert (repeated.status, repeated.reason) == (DeliveryStatus.REPEAT, loaded.delivery_id)
 
     def test_it_makes_what_a_small_one_makes(self, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         files = [write_csv(tmp_path / f"{number}.csv", rows) for number, rows in enumerate((self.FIRST, self.SECOND))]
