@@ -82,6 +82,19 @@ def keyed(feed: Feed, words: Sequence[str] = ()) -> str:
     return f"SELECT {place}row_hash{keys}{values}{deleted}{notices}{suspect}, {faults} AS faults FROM ({inner})"
 
 
+def twins(feed: Feed) -> dict[str, str]:
+    """Columns of ``keyed(feed)`` that hold what an earlier one holds -> that one."""
+    first: dict[str, str] = {}
+    found = {}
+    for kind, columns in feed.values.items():
+        for column, sql in columns.items():
+            name = f"{kind}_{column}"
+            earlier = first.setdefault(f"{sql} AS {_type_of(kind, column)}", name)
+            if earlier != name:
+                found[name] = earlier
+    return found
+
+
 def practitioners_of(feed: Feed, rows: int) -> str:
     """The query for the practitioners of the first ``rows`` rows of a feed."""
     typed = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())

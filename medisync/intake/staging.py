@@ -22,6 +22,7 @@ from medisync.intake.keying import (
     checks_of,
     keyed,
     practitioners_of,
+    twins,
 )
 from medisync.intake.reasons import POOLED_AGE_YEARS, Notice
 
@@ -153,9 +154,13 @@ def _read(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, select: st
         pseudonyms.learn_practitioners(cursor, practitioners_of(feed, SAMPLED_ROWS))
     shelf.mkdir(mode=0o700, exist_ok=True)
     file = shelf / f"{target}.parquet"
+    written_once = twins(feed)
+    if written_once:
+        select = f"SELECT * EXCLUDE ({', '.join(written_once)}) FROM ({select})"
+    again = "".join(f", {earlier} AS {name}" for name, earlier in written_once.items())
     feed.reader.read(cursor, file, select)
     cursor.execute(
-        f"CREATE OR REPLACE TEMP VIEW {target} AS SELECT file_row_number AS rowid, * EXCLUDE (file_row_number) "
+        f"CREATE OR REPLACE TEMP VIEW {target} AS SELECT file_row_number AS rowid, * EXCLUDE (file_row_number){again} "
         f"FROM read_parquet({text(without_patterns(file))}, file_row_number = true)"
     )
 

@@ -94,6 +94,7 @@ def _feed(reading: Reading, source: Source) -> Feed:
         table=reading.table,
         columns=COLUMNS,
         typed={
+            "v_called": 'lower("Name")',
             "v_age": 'try_cast("Age" AS DOUBLE)',
             "v_gender": values.gender("Gender"),
             "v_blood_type": 'upper("Blood Type")',
@@ -133,10 +134,10 @@ def _feed(reading: Reading, source: Source) -> Feed:
             Kind.PRESCRIPTIONS: {"medication": "v_medication", "prescribed_at": "v_admitted_at"},
         },
         admission='CASE WHEN "Name" IS NOT NULL AND v_admitted_at IS NOT NULL THEN concat_ws(chr(31), '
-        f'lower("Name"), {_moment_text("v_admitted_at")}, lower("Hospital")) END',
+        f'v_called, {_moment_text("v_admitted_at")}, lower("Hospital")) END',
         # The file has no patient number. A name alone is shared by different people; a blood type does not change.
         patient='CASE WHEN "Name" IS NOT NULL '
-        "THEN concat_ws(chr(31), lower(\"Name\"), v_gender, coalesce(v_blood_type, '')) END",
+        "THEN concat_ws(chr(31), v_called, v_gender, coalesce(v_blood_type, '')) END",
         practitioner='lower("Doctor")',
         names=("Name", "Doctor"),
         reader=reading.reader,

@@ -177,7 +177,7 @@ def priced(column: str, value: str) -> tuple[Check, ...]:
             column,
             RowFault.BAD_NUMBER,
             f"{identifier(column)} IS NOT NULL AND ({value} IS NULL OR NOT isfinite({value}) "
-            f"OR abs(round({value}, 2)) >= 1e12)",
+            f"OR abs({value}) >= 999999999999.995)",  # what would be rounded to more digits than the lake's type has
         ),
     )
 
