@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from medisync import __version__
 from medisync.errors import DeliveryRefusedError
-from medisync.intake import arrival, births, delimited, labels, parts, quality, records, rejects, rekeying, staging
+from medisync.intake import arrival, births, delimited, labels, namesakes, parts, quality, records, rekeying, staging
 from medisync.intake.contents import Contents, contents_of
 from medisync.intake.delivery import Work, described_source, loaded, now, write_pages
 from medisync.intake.events import number_of
@@ -236,9 +236,9 @@ def _read(lake: Lake, cursor: duckdb.DuckDBPyConnection, source: Source, works: 
         cursor.execute(f"DELETE FROM temp.{table} WHERE row_number > ?", [last])
     for file, work in enumerate(works):
         work.keys = keys
-        words = labels.words_of(work.path.name)
+        words = namesakes.telling_words(work.path.name)
         mine = replace(feed, table=f"(FROM {TABLE} WHERE file = {file})")
-        work.label = labels.label(work.path.name, rejects.name_words(cursor, (mine,), words))
+        work.label = labels.label(work.path.name, namesakes.name_words(cursor, (mine,), words))
     files = range(number)
     return _Batch(source, works, feed, [rows[file] for file in files], [read[file] for file in files])
 
