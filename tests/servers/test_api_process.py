@@ -137,6 +137,8 @@ def test_a_lake_that_cannot_be_read_is_said_so_and_the_service_lives_on(
         locked.unlink(missing_ok=True)
         locked.mkdir()  # what a folder nobody may write to means for its lock, also where tests run as root
     else:
+        for journal in settings.lake.glob("catalog.sqlite-*"):
+            journal.unlink()  # SQLite would take pages from it
         settings.lake.joinpath("catalog.sqlite").write_bytes(b"Sekretwert" * 1000)
     with api_process(settings):
         headers = token(settings)
