@@ -158,14 +158,14 @@ class PageHandler(TornadoVoilaHandler):  # type: ignore[misc,unused-ignore]
         await super().get(path)
 
 
-class ShortAddressHandler(JupyterHandler):
+class ShortAddressHandler(tornado.web.RequestHandler):
     """``/forecasts`` leads to that page, with what was chosen in the address."""
 
     def initialize(self, settings_of_workspace: Settings) -> None:
         self._workspace = settings_of_workspace
 
-    @tornado.web.authenticated
     def get(self, name: str) -> None:
+        """The page itself asks who it is."""
         link = next((one for one in server.page_links(self._workspace) if one.name == name), None)
         if link is None:
             raise tornado.web.HTTPError(404, "There is no such page")

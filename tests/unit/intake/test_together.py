@@ -149,9 +149,8 @@ def mess(random_: random.Random, number: int) -> str:
     return text_of(rows)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_mess_of_files_leaves_the_lake_as_one_after_the_other_does(places: tuple[Place, Place], seed: int) -> None:
-    random_ = random.Random(seed)
+def test_a_mess_of_files_leaves_the_lake_as_one_after_the_other_does(places: tuple[Place, Place]) -> None:
+    random_ = random.Random(1)
     texts = [mess(random_, number) for number in range(9)]
     texts.insert(6, texts[2])  # the same again
     assert_same(places, texts)
