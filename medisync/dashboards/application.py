@@ -78,7 +78,7 @@ def configuration(settings: Settings) -> Config:
                 },
             },
             "VoilaKernelManager": {
-                "preheat_denylist": [rf"^(?!{re.escape(server.OVERVIEW)}$)"],  # the others are forked in a moment
+                "preheat_denylist": [rf"^(?!(.*/)?{re.escape(server.OVERVIEW)}$)"],  # the others are forked in a moment
             },
             "MappingKernelManager": {
                 "kernel_manager_class": "medisync.dashboards.kernels.PageKernelManager",
