@@ -174,8 +174,9 @@ class LivePage:
 
     def _look(self) -> tuple[Hashable, list[Part]]:
         self._is_preview = False
-        seen = self.source.signature()  # first, so that a commit in between is looked at again
-        return seen, self.source.parts()
+        seen, parts = self.source.signature(), self.source.parts()
+        # What changed in between is looked at again, also when it is by then as it was before.
+        return (seen if self.source.signature() == seen else None), parts
 
     def _take(self, seen: Hashable, parts: list[Part]) -> None:
         self._seen = seen
