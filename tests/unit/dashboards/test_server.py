@@ -69,3 +69,13 @@ def test_the_notebook_is_thin() -> None:
     source = "\n".join("".join(cell["source"]) for cell in code)
     assert len(source.splitlines()) <= 12
     assert not re.search(r"\b(def|class|SELECT)\b", source)
+
+
+def test_the_overview_alone_is_started_ahead(tmp_path: Path) -> None:
+    """Voila holds the patterns against each notebook's whole path."""
+    settings = Settings(data=tmp_path)
+    denied = configuration(settings)["VoilaKernelManager"]["preheat_denylist"]
+    paths = list(server.dashboards_folder(settings).glob("*.ipynb"))
+    ahead = [path.name for path in paths if not any(re.match(pattern, str(path)) for pattern in denied)]
+    assert len(paths) >= 5
+    assert ahead == [server.OVERVIEW]
