@@ -84,12 +84,12 @@ def keyed(feed: Feed, words: Sequence[str] = ()) -> str:
 
 def twins(feed: Feed) -> dict[str, str]:
     """Columns of ``keyed(feed)`` that hold what an earlier one holds -> that one."""
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
     found = {}
     for kind, columns in feed.values.items():
         for column, sql in columns.items():
             name = f"{kind}_{column}"
-            earlier = first.setdefault(f"{sql} AS {_type_of(kind, column)}", name)
+            earlier = first.setdefault((sql, _type_of(kind, column)), name)
             if earlier != name:
                 found[name] = earlier
     return found

@@ -71,17 +71,20 @@ def loaded_before(lake: Lake, content_hash: str | None, source: str) -> str | No
     return rows[0]["delivery_id"] if rows else None
 
 
-def known(lake: Lake, delivery_ids: Sequence[str], source: str) -> tuple[set[str], set[str]]:
-    """Those of ``delivery_ids`` that are on record, and the contents that were loaded of ``source``."""
-    rows = lake.query(
-        "SELECT delivery_id, content_hash, source = ? AND status = ? AS is_loaded FROM clinical.deliveries",
-        [source, DeliveryStatus.LOADED],
+def known(
+    lake: Lake, delivery_ids: Sequence[str], content_hashes: Sequence[str], source: str
+) -> tuple[set[str], set[str]]:
+    """Those of ``delivery_ids`` that are on record, and those of ``content_hashes`` that were loaded of ``source``."""
+    ids = lake.query(
+        "SELECT delivery_id FROM clinical.deliveries WHERE delivery_id IN (SELECT unnest(?::VARCHAR[]))",
+        [list(delivery_ids)],
     )
-    wanted = set(delivery_ids)
-    return (
-        {row["delivery_id"] for row in rows if row["delivery_id"] in wanted},
-        {row["content_hash"] for row in rows if row["is_loaded"]},
+    hashes = lake.query(
+        "SELECT DISTINCT content_hash FROM clinical.deliveries WHERE source = ? AND status = ? "
+        "AND content_hash IN (SELECT unnest(?::VARCHAR[]))",
+        [source, DeliveryStatus.LOADED, list(content_hashes)],
     )
+    return {row["delivery_id"] for row in ids}, {row["content_hash"] for row in hashes}
 
 
 def has_loaded(lake: Lake, source: str) -> bool:

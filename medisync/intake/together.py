@@ -123,7 +123,9 @@ def _gathered(lake: Lake, cursor: duckdb.DuckDBPyConnection, source: Source, ids
             break
         work.received_at = received_at + dt.timedelta(microseconds=len(works))  # their order can be told
         works.append(work)
-    known_ids, known_hashes = records.known(lake, [work.delivery_id for work in works], source.name)
+    known_ids, known_hashes = records.known(
+        lake, [work.delivery_id for work in works], [work.content_hash or "" for work in works], source.name
+    )
     number = next(
         (
             place
