@@ -19,6 +19,7 @@ from medisync.access.records import private_key
 from medisync.settings import Settings
 
 if TYPE_CHECKING:
+    from cryptography.x509 import ExtensionType
     from distributed import Security
 
 KEY = "dask.pem"
@@ -98,12 +99,22 @@ def _shared_options(settings: Settings) -> tuple[str, ...]:
 def _new_key() -> bytes:
     """A certificate for nobody in particular, and its key."""
     from cryptography import x509
+
+    authority = x509.BasicConstraints(ca=True, path_length=0)
+    return b"".join(self_signed("medisync", authority, days=VALID_DAYS, critical=True))
+
+
+def self_signed(
+    common_name: str, extension: ExtensionType, *, days: int, critical: bool = False
+) -> tuple[bytes, bytes]:
+    """A certificate with one ``extension`` that vouches for itself for ``days``, and its key; both as PEM."""
+    from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "medisync")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -112,11 +123,11 @@ def _new_key() -> bytes:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=VALID_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(extension, critical=critical)
         .sign(key, hashes.SHA256())
     )
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return certificate.public_bytes(serialization.Encoding.PEM) + secret
+    return certificate.public_bytes(serialization.Encoding.PEM), secret

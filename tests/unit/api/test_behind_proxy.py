@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import functools
 import ipaddress
 import os
@@ -17,14 +16,12 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from medisync.access import audit, gate
 from medisync.access.permissions import Role
 from medisync.access.service import Access
 from medisync.api.application import create
+from medisync.runs.dask_cluster import self_signed
 from medisync.settings import Settings
 from tests.support.running import free_ports, wait_until
 from tests.support.serving import Serving, serving
@@ -46,26 +43,11 @@ def nginx() -> str:
 
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1, signed by itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    public, private = folder / "medisync.pem", folder / "medisync.key"
-    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return public, private
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    files = folder / "medisync.pem", folder / "medisync.key"
+    for file, content in zip(files, self_signed("127.0.0.1", here, days=1), strict=True):
+        file.write_bytes(content)
+    return files
 
 
 def configuration(folder: Path, api_port: int, ports: tuple[int, int]) -> Path:
