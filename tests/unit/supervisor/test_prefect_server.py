@@ -79,6 +79,6 @@ def test_the_holder_of_the_lock_goes_on(tmp_path: Path) -> None:
 
 def test_in_the_holders_own_thread_nothing_would_go_on(tmp_path: Path) -> None:
     """Why this is there at all: should it end otherwise, the module is no longer needed."""
-    answer, where, _ = played(tmp_path, "here", 1).split("|")
-    assert answer != "-1"  # an error: which message comes with it depends on what the other thread did last
-    assert where == "MainThread"
+    # The error's text is asked for after the error, and what the other thread did in between may have replaced it.
+    answers = {f"{message}|MainThread|False" for message in ("database is locked", "not an error")}
+    assert played(tmp_path, "here", 1) in answers
