@@ -8,6 +8,7 @@ from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 from traitlets import Unicode
 
 from medisync.fastlane.provisioner import forked_spec
+from medisync.runs.kernels import NO_HISTORY
 
 
 class PageKernelManager(ServerKernelManager):  # type: ignore[misc,unused-ignore]
@@ -18,3 +19,9 @@ class PageKernelManager(ServerKernelManager):  # type: ignore[misc,unused-ignore
     @property
     def kernel_spec(self) -> Any:
         return forked_spec(super().kernel_spec, self.fork_socket)
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """The command that starts the kernel."""
+        of_ours = [NO_HISTORY] if self.ipykernel else []
+        command: list[str] = super().format_kernel_cmd([*(extra_arguments or ()), *of_ours])
+        return command

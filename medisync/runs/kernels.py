@@ -28,6 +28,9 @@ from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 QUIET = "--log-level=CRITICAL"
 """The kernel's argument that keeps it from telling the terminal about connections and shutdowns."""
 
+NO_HISTORY = "--HistoryManager.enabled=False"
+"""The kernel's argument that keeps it from writing what it ran, parameters included, to a file of its own."""
+
 
 class QuickClient(AsyncKernelClient):  # type: ignore[misc]
     """Ready as soon as the kernel has answered on both channels; the stock client then waits 0.2 s for silence."""
@@ -86,7 +89,7 @@ class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
         if (
             self.ipykernel and QUIET not in given
         ):  # else every shutdown is told on the terminal; a restart has it already
-            options["extra_arguments"] = [*given, QUIET]
+            options["extra_arguments"] = [*given, QUIET, NO_HISTORY]
         await super()._async_start_kernel(env=environment, **options)
         if self.memory_bytes and hasattr(resource, "prlimit"):  # Linux
             with suppress(OSError, ValueError):  # it has died already, or may not have so much anyway

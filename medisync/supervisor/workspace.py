@@ -21,6 +21,7 @@ import psutil
 from medisync.access import prefect_auth
 from medisync.backend.choice import backend_of
 from medisync.errors import AlreadyRunningError, MediSyncError, NotRunningError, PortTakenError
+from medisync.fastlane.kernels import socket_path
 from medisync.lake import Lake
 from medisync.settings import Settings, project_root
 from medisync.supervisor import crashes, shared
@@ -31,6 +32,8 @@ TEND_SECONDS = 0.25
 DOWN_SECONDS = 30.0
 DATABASE_SECONDS = 120.0
 """How long a database that is away is waited for at start."""
+FORKS_SECONDS = 30.0
+"""How long the pages wait at start for the server that forks their kernels; after that they do without."""
 
 Say = Callable[[str], None]
 
@@ -124,7 +127,9 @@ class Supervisor:
         ]
         self._launch(first)  # the Prefect server: worker and deployments need it
         early = [other for other in others if other.service.name in ("kernels", "flow-runs", "api", "pages", "lab")]
-        for other in early:  # these do not: let them start meanwhile
+        for other in sorted(early, key=lambda one: one.service.name == "pages"):  # they do not: they start meanwhile
+            if other.service.name == "pages":  # it starts a kernel ahead at once, which should be a forked one
+                self._wait_for_forks()
             self._launch(other)
         self._wait(first, client)
         self._make_work_pool(client)
@@ -135,6 +140,15 @@ class Supervisor:
                 self._launch(other)
         for other in others:
             self._wait(other, client)
+
+    def _wait_for_forks(self) -> None:
+        """Until kernels can be forked, if anybody is to fork them."""
+        forking = next((one for one in self._processes if one.service.name == "kernels"), None)
+        deadline = time.monotonic() + FORKS_SECONDS
+        while forking is not None and forking.is_alive() and not self._stop and time.monotonic() < deadline:
+            if socket_path(self._settings).exists():
+                return
+            time.sleep(0.05)
 
     def _launch(self, process: ServiceProcess) -> None:
         if self._stop:

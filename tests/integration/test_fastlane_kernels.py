@@ -26,6 +26,9 @@ from medisync.runs.kernels import IpcKernelManager, private_transport
 from tests.support.fork_servers import ROOT, RunningForkServer, kernel_server, wait_gone
 from tests.support.running import PATIENCE_SECONDS, wait_until
 
+KEEPS_HISTORY = "print(get_ipython().history_manager.enabled)"
+"""Whether IPython writes what was run to a file, parameters included."""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningForkServer]:
@@ -95,6 +98,7 @@ def test_a_forked_kernel_has_the_requests_environment_and_directory(server: Runn
             assert "MEDISYNC_PROBE" not in told[0]
             assert told[1] == str(tmp_path)
             assert told[2] == told[3] == told[4] == running.process.pid
+            assert await running.run(KEEPS_HISTORY) == "False\n"
 
     asyncio.run(trial())
 
@@ -282,6 +286,7 @@ def test_without_a_server_the_kernel_is_a_normal_one(tmp_path: Path) -> None:
         async with kernel(path) as running:
             assert not running.is_forked
             assert await running.run("print(6 * 7)") == "42\n"
+            assert await running.run(KEEPS_HISTORY) == "False\n"
 
     for path in (tmp_path / "nobody.sock", stale, no_socket):
         asyncio.run(trial(path))
