@@ -85,7 +85,13 @@ async def lineage(
     request: Request,
     principal: FullReader,
     kind: Literal["delivery", "run", "result"],
-    of: Annotated[str, Query(max_length=LONGEST, description="its id; of a result RUN/place/row/column")],
+    of: Annotated[
+        str,
+        Query(
+            max_length=LONGEST,
+            description="its id, or an analysis' name for its newest run; of a result RUN/place/row/column",
+        ),
+    ],
 ) -> Answer[LineageView]:
     """From a number to run, notebook cell, snapshot, deliveries and files; or from a delivery on to the runs."""
     house: House = house_of(request)

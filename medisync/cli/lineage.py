@@ -13,7 +13,12 @@ from medisync.settings import load_settings
 
 def lineage(
     what: Annotated[str, typer.Argument(help="delivery, run or result.")],
-    name: Annotated[str, typer.Argument(metavar="ID", help="Its id; of a result RUN/place/row/column.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="Its id, or an analysis' name for its newest run; of a result RUN/place/row/column."
+        ),
+    ],
     svg: Annotated[Path | None, typer.Option(help="Write a picture there, too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:

@@ -12,7 +12,7 @@ from medisync.settings import load_settings
 
 
 def reproduce(
-    run: Annotated[str | None, typer.Argument(help="The run's id.")] = None,
+    run: Annotated[str | None, typer.Argument(help="The run's id, or an analysis' name for its newest run.")] = None,
     all_runs: Annotated[bool, typer.Option("--all", help="Every answer, as a self-check with a report.")] = False,
     since: Annotated[str | None, typer.Option(help="With --all: runs from this day or moment (UTC) on.")] = None,
     code: Annotated[str, typer.Option(help="kept: the code the run used; current: the code installed.")] = "kept",
@@ -20,7 +20,7 @@ def reproduce(
 ) -> None:
     """Execute a run again, the same notebook on the same snapshot, and compare every number."""
     if (run is None) != all_runs:
-        raise typer.BadParameter("a run's id, or --all", param_hint="RUN")
+        raise typer.BadParameter("a run's id, an analysis' name, or --all", param_hint="RUN")
     if code not in ("kept", "current"):
         raise typer.BadParameter("kept or current", param_hint="--code")
     from medisync.lake import Lake

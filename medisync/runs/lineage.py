@@ -66,7 +66,9 @@ class Lineage:
 
 
 def of_run(lake: Lake, run_id: str) -> Lineage:
-    """A run's notebook, snapshot, tables, and the deliveries whose rows are in them. Raises NoSuchRunError."""
+    """A run's notebook, snapshot, tables, and the deliveries whose rows are in them. An analysis' name stands for its
+    run that is served. Raises NoSuchRunError."""
+    run_id = records.run_called(lake, run_id)
     record = records.record_of(lake, run_id)
     nodes, edges, note = _behind(lake, record)
     return Lineage(f"run {run_id}", tuple(nodes), tuple(edges), note)
@@ -74,8 +76,9 @@ def of_run(lake: Lake, run_id: str) -> Lineage:
 
 def of_result(lake: Lake, address: str) -> Lineage:
     """A value of a result, as ``RUN`` or ``RUN/place/row/column`` (parts may be left out), with the cell that published
-    it. Raises NoSuchRunError."""
-    run_id, *parts = address.split("/")
+    it. An analysis' name stands for its run that is served. Raises NoSuchRunError."""
+    name, *parts = address.split("/")
+    run_id = records.run_called(lake, name)
     record, result = records.completed(lake, run_id)
     wanted = [part.strip().lower() for part in parts if part.strip()]
     values = [
@@ -94,7 +97,7 @@ def of_result(lake: Lake, address: str) -> Lineage:
         edges.append(("cell", f"value {number}"))
     if len(values) > MOST_SHOWN:
         note = f"{note or ''} {len(values) - MOST_SHOWN:,} more values are not shown.".strip()
-    return Lineage(f"result {address}", tuple(nodes), tuple(edges), note)
+    return Lineage(f"result {'/'.join((run_id, *parts))}", tuple(nodes), tuple(edges), note)
 
 
 def of_delivery(lake: Lake, delivery_id: str) -> Lineage:

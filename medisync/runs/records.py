@@ -7,6 +7,7 @@ import datetime as dt
 from medisync.analyses.contract import Result
 from medisync.errors import UserError
 from medisync.lake import Lake
+from medisync.runs import identity, registry
 from medisync.runs.published import result_of
 from medisync.runs.record import RunRecord, RunStatus
 
@@ -25,6 +26,30 @@ def record_of(lake: Lake, run_id: str) -> RunRecord:
     if not rows:
         raise NoSuchRunError("No run has this id.", hint="medisync status names the newest runs.")
     return RunRecord.model_validate_json(rows[0]["record"])
+
+
+def run_called(lake: Lake, name: str) -> str:
+    """The id of the run that ``name`` stands for: ``name`` itself, when a run has this id. An analysis' name stands for
+    the run whose result is served, the newest completed one with default parameters; without such a one, for the
+    newest completed one.
+
+    Raises NoSuchRunError.
+    """
+    try:
+        served = identity.hash_of(registry.one(lake.settings, name).parameters({}))
+    except UserError:  # a run's id, or a notebook that is gone or broken, whose runs are still on record
+        served = ""
+    rows = lake.query(
+        "SELECT run_id FROM analytics.runs WHERE run_id = ? OR (analysis = ? AND status = ?) "
+        "ORDER BY run_id = ? DESC, parameters_hash = ? DESC, finished_at DESC LIMIT 1",
+        [name, name, RunStatus.COMPLETED, name, served],
+    )
+    if not rows:
+        raise NoSuchRunError(
+            "No run has this id, and no analysis of this name has a completed run.",
+            hint="medisync status names the newest runs.",
+        )
+    return str(rows[0]["run_id"])
 
 
 def completed(lake: Lake, run_id: str) -> tuple[RunRecord, Result]:

@@ -106,9 +106,11 @@ class Reproduction:
 
 def reproduce(lake: Lake, run_id: str, *, code: CodeChoice = "kept") -> Reproduction:
     """Execute run ``run_id`` again, with the ``code`` it used or the installed one, and compare; nothing is recorded.
+    An analysis' name stands for its run that is served.
 
     Raises NoSuchRunError, SnapshotExpiredError, VersionMissingError and VersionDamagedError.
     """
+    run_id = records.run_called(lake, run_id)
     record, before = records.completed(lake, run_id)
     require_snapshot(lake, record.snapshot_id)
     version = versions.fetch(lake.settings, record.notebook_hash, record.code_hash)

@@ -16,12 +16,12 @@ from medisync.analyses.contract import Finding, Result, Table
 from medisync.errors import NoDataError, ParameterError
 from medisync.intake.merging import DeliveryMode
 from medisync.lake import Lake
-from medisync.runs import backfill, lineage, notices, planning, versions
+from medisync.runs import backfill, lineage, notices, planning, records, versions
 from medisync.runs.compare import compare
 from medisync.runs.lineage_picture import picture
 from medisync.runs.planning import SnapshotExpiredError
 from medisync.runs.published import result_of
-from medisync.runs.record import RunRecord
+from medisync.runs.record import RunRecord, RunStatus
 from medisync.runs.records import NoSuchRunError
 from medisync.runs.why import why
 from tests.conftest import make_workspace
@@ -224,6 +224,26 @@ class TestLineage:
         assert {(one, "table admissions") for one in story.deliveries} <= set(found.edges)
         assert json.dumps(found.as_json())
 
+    def test_an_analysis_name_stands_for_its_run_that_is_served(self, story: Story) -> None:
+        """That is the newest with default parameters, although a run with others is newer."""
+        assert records.run_called(story.lake, "count") == "r2-b"
+        assert records.run_called(story.lake, "r1-a") == "r1-a"
+        assert lineage.of_run(story.lake, "count") == lineage.of_run(story.lake, "r2-b")
+        value = "table weekly/2024-W11/admissions"
+        assert lineage.of_result(story.lake, f"count/{value}") == lineage.of_result(story.lake, f"r2-b/{value}")
+        with pytest.raises(NoSuchRunError, match="no analysis of this name has a completed run"):
+            lineage.of_result(story.lake, "counted")
+
+    def test_a_notebook_that_is_gone_still_names_its_newest_run(self, story: Story) -> None:
+        notebook = write_notebook(story.lake.settings.analyses, "passing", parameters="a = 1")
+        for run_id, parameters in (("p1-a", {}), ("p2-b", {"a": 2})):
+            [chosen] = planning.plan(story.lake, ["passing"], parameters=parameters)
+            put_on_record(story.lake, chosen, run_id=run_id)
+        put_on_record(story.lake, chosen, run_id="p3-c", status=RunStatus.FAILED)
+        assert records.run_called(story.lake, "passing") == "p1-a"
+        notebook.unlink()
+        assert records.run_called(story.lake, "passing") == "p2-b"
+
     def test_a_run_before_a_delivery_does_not_know_it(self, story: Story) -> None:
         found = lineage.of_run(story.lake, "r1-a")
         assert {one.id for one in found.nodes if one.kind == "delivery"} == {story.deliveries[0]}
@@ -363,6 +383,7 @@ class TestCommands:
         told = self.said("lineage", "run", "r2-b", "--svg", str(tmp_path / "l.svg"))
         assert "late.csv" in told
         assert (tmp_path / "l.svg").read_text().startswith("<svg")
+        assert self.said("lineage", "result", "count/metrics") == self.said("lineage", "result", "r2-b/metrics")
         self.said("lineage", "patient", "x", code=2)
         assert "would not run" in self.said("why", "count")
         assert self.said("why") == self.said("why", "count")
