@@ -33,13 +33,17 @@ class ChoosingPage:
     defaults: Mapping[str, str] = {}
     """The values of controls that mean no choice, where they are not empty."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reader: Reader | None = None) -> None:
         self.settings = settings
-        self.reader = Reader(settings, deliveries=1)
+        self.reader = reader or Reader(settings)
         self.choices: dict[str, str] = {}
         self._made: dict[str, tuple[Hashable, list[Panel]]] = {}
         self._sites: tuple[int | None, tuple[str, ...]] = (None, ())
         self._is_hurried = False
+
+    def kept_as(self) -> str | None:
+        """The name under which the page reader keeps it; None when something was chosen."""
+        return None if self.choices else f"{type(self).__name__.lower()}-{self.reader.audience}"
 
     def choose(self, choices: Mapping[str, str]) -> bool:
         made = {name: text for name, text in choices.items() if text not in ("", self.defaults.get(name))}

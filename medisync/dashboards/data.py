@@ -13,7 +13,7 @@ from medisync.dashboards.comparing import comparison_part, run_options
 from medisync.dashboards.overview import heading
 from medisync.dashboards.panels import Control, controls_part
 from medisync.dashboards.parts import Part, slots
-from medisync.dashboards.reading import View, report_path
+from medisync.dashboards.reading import Reader, View, report_path
 from medisync.dashboards.rendering import render
 from medisync.dashboards.run_form import run_forms
 from medisync.lake import Lake
@@ -33,15 +33,20 @@ class Data(ChoosingPage):
 
     known = ("analysis", "status", "before", "after")
 
-    def __init__(self, settings: Settings, told: Mapping[str, str] = os.environ) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, told: Mapping[str, str] = os.environ, reader: Reader | None = None) -> None:
+        super().__init__(settings, reader)
         self._may_trigger = trigger_told(told)
         self._compared: tuple[Hashable, Part] | None = None
 
+    def kept_as(self) -> str | None:
+        """Who may start runs sees a form for that."""
+        name = super().kept_as()
+        return f"{name}-trigger" if name and self._may_trigger and self.may_compute else name
+
     def signature(self) -> Hashable:
-        """The lake's, and which runs are going on."""
-        notes = self.settings.run_state / "runs"
-        return super().signature(), tuple(sorted(path.name for path in notes.glob("r*.json")))
+        """The lake's, which runs are going on, and when a report or pack came or went."""
+        notes = tuple(sorted(path.name for path in (self.settings.run_state / "runs").glob("r*.json")))
+        return super().signature(), notes, written_at(self.settings)
 
     def frame(self, parts: Sequence[Part]) -> str:
         return render("page.html", title="Data and runs", slots=slots(parts))
@@ -109,6 +114,13 @@ class Data(ChoosingPage):
             controls.append(Control("before", "Compare run", chosen["before"], listed))
             controls.append(Control("after", "with run", chosen["after"], listed))
         return controls
+
+
+def written_at(settings: Settings) -> Hashable:
+    """Another value when a report of a run or delivery, or a pack, was written or removed."""
+    packs = max((settings.reports / "packs").glob("*/"), default=settings.reports)
+    folders = (settings.reports / "runs", settings.reports / "deliveries", packs)
+    return tuple(folder.stat().st_mtime_ns for folder in folders if folder.exists())
 
 
 def latest_runs(lake: Lake, analysis: str = "", status: str = "", number: int = LISTED) -> list[RunRecord]:

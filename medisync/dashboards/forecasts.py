@@ -16,7 +16,7 @@ from medisync.dashboards.overview import heading
 from medisync.dashboards.panels import Control, Panel, controls_part, of_result, panel_part
 from medisync.dashboards.parts import Part, slots
 from medisync.dashboards.patients import published_panels
-from medisync.dashboards.reading import View
+from medisync.dashboards.reading import Reader, View
 from medisync.dashboards.rendering import render
 from medisync.lake import Snapshot
 from medisync.runs.record import RunRecord
@@ -46,8 +46,8 @@ class Forecasts(ChoosingPage):
     known = ("site", "frequency", "horizon", "beds", "admissions", "stay")
     defaults = {"frequency": FREQUENCIES[0][0], "admissions": "0", "stay": "0"}  # noqa: RUF012 - never changed
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, reader: Reader | None = None) -> None:
+        super().__init__(settings, reader)
         self._outlook: tuple[Hashable, BedOutlook] | None = None
 
     def frame(self, parts: Sequence[Part]) -> str:

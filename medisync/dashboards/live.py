@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 
 from medisync.access.page_audience import audience_told
 from medisync.access.principal import Audience
+from medisync.dashboards.kept import followed
 from medisync.dashboards.parts import Part, Source, announcement, slots, stylesheet
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class LivePage:
     """One page in one kernel: ``prepare``, ``wait_for_viewer``, ``show``, ``go_live``, in this order."""
 
     def __init__(self, source: Source) -> None:
-        self.source = source
+        self.source = followed(source)
         self.broadcast = Broadcast()
         self._seen: Hashable = None
         self._task: asyncio.Task[None] | None = None

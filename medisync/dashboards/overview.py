@@ -9,7 +9,7 @@ from pathlib import Path
 from medisync.access.principal import Audience
 from medisync.dashboards.alerts import alerts, watched
 from medisync.dashboards.parts import Part, slots
-from medisync.dashboards.reading import Reader, View
+from medisync.dashboards.reading import DELIVERIES, Reader, View
 from medisync.dashboards.rendering import render
 from medisync.dashboards.since import Since, Yesterday
 from medisync.reports.phrases import STATE_WORDS
@@ -20,10 +20,14 @@ from medisync.settings import Settings, project_root
 class Overview:
     """The overview of one workspace, as a live page's source."""
 
-    def __init__(self, settings: Settings, *, deliveries: int = 5) -> None:
+    def __init__(self, settings: Settings, *, deliveries: int = DELIVERIES, reader: Reader | None = None) -> None:
         self.settings = settings
-        self.reader = Reader(settings, deliveries=deliveries)
+        self.reader = reader or Reader(settings, deliveries=deliveries)
         self._yesterday = Yesterday(self.reader)
+
+    def kept_as(self) -> str | None:
+        """The name under which the page reader keeps it."""
+        return f"overview-{self.reader.audience}" if self.reader.deliveries == DELIVERIES else None
 
     def show_to(self, audience: Audience) -> None:
         self.reader.show_to(audience)

@@ -29,6 +29,9 @@ from medisync.settings import Settings
 
 log = logging.getLogger(__name__)
 
+DELIVERIES = 5
+"""So many of the latest deliveries are read."""
+
 RETRY_SECONDS = 3.0
 """A lake that could not be read is tried again so often."""
 
@@ -65,9 +68,9 @@ class View:
 class Reader:
     """Reads one workspace again and again; each result is read once."""
 
-    def __init__(self, settings: Settings, *, deliveries: int = 5) -> None:
+    def __init__(self, settings: Settings, *, deliveries: int = DELIVERIES, lake: Lake | None = None) -> None:
         self.settings = settings
-        self.lake = Lake(settings)
+        self.lake = Lake(settings) if lake is None else lake
         self.deliveries = deliveries
         self.audience: Audience = "full"
         self._results: dict[str, Result] = {}
@@ -119,16 +122,20 @@ class Reader:
         has_all = self.audience == "full"
         shelf = tuple(published(self.lake, known=self._results, audience=self.audience))
         self._results = {one.record.run_id: one.result for one in shelf if one.record and one.result}
-        shown = {one.record.run_id for one in shelf if one.record} | {one.failed_run_id for one in shelf}
         return View(
             shelf=shelf,
             data=data_state(self.lake),
             deliveries=tuple(_line(line, has_all) for line in recent_deliveries(self.lake, self.deliveries)),
-            reports=frozenset(run_id for run_id in shown if run_id and report_path(self.settings, run_id).exists())
-            if has_all
-            else frozenset(),  # a report is the whole result
+            reports=self._reports(shelf),
             is_whole=has_all,
         )
+
+    def _reports(self, shelf: Sequence[Published]) -> frozenset[str]:
+        """The runs on ``shelf`` whose report is kept; a report is the whole result, and so not for everybody."""
+        if self.audience != "full":
+            return frozenset()
+        shown = {one.record.run_id for one in shelf if one.record} | {one.failed_run_id for one in shelf}
+        return frozenset(run_id for run_id in shown if run_id and report_path(self.settings, run_id).exists())
 
 
 def report_path(settings: Settings, run_id: str) -> Path:

@@ -29,6 +29,11 @@ def command(settings: Settings) -> list[str]:
     return [sys.executable, "-m", "medisync.dashboards.application", f"--Voila.port={settings.pages_port}"]
 
 
+def reader_command() -> list[str]:
+    """The program that draws pages for all their viewers; without it each page's kernel does so itself."""
+    return [sys.executable, "-m", "medisync.dashboards.page_reader"]
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """Variables the server and its kernels need beside the settings: the template is found, no home is touched."""
     private = settings.run_state / "jupyter"

@@ -136,6 +136,7 @@ def services(settings: Settings, *, lab: bool = False) -> list[Service]:
             health=pages.health_url(settings),
             environment=pages.environment(settings),
         ),
+        Service(name="page-reader", title="Page reader", command=tuple(pages.reader_command())),
     ]
     if lab:
         listed.append(_lab(settings))

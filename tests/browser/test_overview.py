@@ -6,6 +6,7 @@ import datetime as dt
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -212,6 +213,19 @@ def test_a_failure_leaves_the_last_good_result_and_says_why(loaded: Hospital, wa
     mended = good.model_copy(update={"run_id": new_run_id(), "finished_at": dt.datetime.now(dt.UTC)})
     publish(loaded.lake, mended, result)
     soon(page, shows("tile-medication_analysis", "Current"))
+
+
+def test_a_page_goes_on_by_itself_when_the_page_reader_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    settings = prepared(tmp_path, monkeypatch)
+    with closing(Lake(settings)) as lake, running_pages(settings) as server:
+        hospital = Hospital(settings, server, lake)
+        page = open_live(watched, hospital)
+        server.reader.kill()
+        hospital.deliver(tmp_path, 900)
+        until(page, shows("data", "900"), seconds=60)
+        assert page.evaluate("window.neverReloaded")
 
 
 def test_a_repeat_and_a_refusal_are_shown_with_their_reason(loaded: Hospital, watched: Watched, tmp_path: Path) -> None:

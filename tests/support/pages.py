@@ -35,10 +35,11 @@ LIVE = "#connection[data-state=live]"
 
 @dataclass
 class PagesServer:
-    """Voila as the supervisor starts it."""
+    """Voila as the supervisor starts it, and the process that draws the pages."""
 
     settings: Settings
     process: subprocess.Popen[bytes]
+    reader: subprocess.Popen[bytes]
 
     @property
     def url(self) -> str:
@@ -53,24 +54,29 @@ class PagesServer:
         return number
 
     def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.process.wait(PATIENCE_SECONDS)
+        for process in (self.process, self.reader):
+            if process.poll() is None:
+                process.terminate()
+        for process in (self.process, self.reader):
+            process.wait(PATIENCE_SECONDS)
 
 
 @contextlib.contextmanager
 def running_pages(settings: Settings) -> Iterator[PagesServer]:
-    """Start the server with the supervisor's own command, wait until it is well, stop it at the end."""
+    """Start both with the supervisor's own commands, wait until the server is well, stop them at the end."""
     settings.make_folders()
     with (settings.logs / "pages.log").open("ab") as log:
-        process = subprocess.Popen(
-            server.command(settings),
-            env={**child_environment(settings), **server.environment(settings)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+        process, reader = (
+            subprocess.Popen(
+                command,
+                env={**child_environment(settings), **server.environment(settings)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            for command in (server.command(settings), server.reader_command())
         )
-    running = PagesServer(settings, process)
+    running = PagesServer(settings, process, reader)
     try:
         wait_until(lambda: is_well(settings), seconds=60, what="the pages' server answers")
         yield running
