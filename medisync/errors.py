@@ -92,6 +92,14 @@ class LakeVersionError(UserError):
     http_status = 503
 
 
+class LakeTooOldError(UserError):
+    """The lake holds what this MediSync cannot go on with."""
+
+    code = "lake-too-old"
+    exit_code = 20
+    http_status = 503
+
+
 class LockBusyError(MediSyncError):
     """A lock was not free in time."""
 

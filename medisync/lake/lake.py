@@ -50,7 +50,8 @@ class Lake:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The process's connection, attached for reading and writing; the lake is made or migrated at the first call.
 
-        Raises LakeVersionError when a newer MediSync wrote the lake, and DatabaseAwayError.
+        Raises LakeVersionError when a newer MediSync wrote the lake, LakeTooOldError when it cannot be migrated, and
+        DatabaseAwayError.
         """
         with self._guard:
             if self._connection is None:

@@ -8,17 +8,18 @@ from importlib import resources
 import duckdb
 
 from medisync import __version__
-from medisync.errors import LakeVersionError
+from medisync.errors import LakeTooOldError, LakeVersionError
 
 INLINED_ROWS = 500
 """Commits of fewer rows stay in the catalog until clean-up flushes them. Patient tables never do: see BOOKKEEPING."""
 
-BOOKKEEPING = ("table_versions", "quality", "key_generations")
-"""Tables of the schema clinical that hold no patient's values."""
+BOOKKEEPING = ("deliveries", "quarantine", "table_versions", "quality", "key_generations")
+"""Tables of the schema clinical that hold no patient's values. A step that gives one of them another column must make
+it anew, as step 7 does: DuckLake 1.0 reads added columns of inlined rows as NULL, whatever was written."""
 
-WIDENED = ("deliveries", "quarantine")
-"""Bookkeeping that later steps gave more columns. DuckLake 1.0 reads added columns of inlined rows as NULL, whatever
-was written, so their rows go to files at once."""
+OTHER_KEYS_BEFORE, OTHER_KEYS_OF = 7, "healthcare_csv"
+"""Before this version, files of this layout gave their admissions other keys: each would be there twice once a file
+told of it again. The new keys cannot be made of the old ones, and the text they are made of is not kept."""
 
 
 def steps() -> list[tuple[int, str]]:
@@ -41,10 +42,18 @@ def current_version(connection: duckdb.DuckDBPyConnection) -> int:
     return int(version or 0)
 
 
+def _has_other_keys(connection: duckdb.DuckDBPyConnection) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM lake.clinical.deliveries WHERE layout = ? AND status = 'loaded' LIMIT 1", [OTHER_KEYS_OF]
+    ).fetchall()
+    return bool(found)
+
+
 def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     """Bring the attached lake to this package's version; the caller holds the write lock.
 
-    Raises LakeVersionError, changing nothing, when the lake is newer.
+    Raises, changing nothing, LakeVersionError when the lake is newer, and LakeTooOldError when it holds admissions
+    whose keys were made in another way.
     """
     known = steps()
     current, newest = current_version(connection), known[-1][0]
@@ -52,6 +61,12 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
         raise LakeVersionError(
             f"The lake has schema version {current}; this MediSync ({__version__}) knows {newest}.",
             hint="Install the newer MediSync that wrote it.",
+        )
+    if 0 < current < OTHER_KEYS_BEFORE and _has_other_keys(connection):
+        raise LakeTooOldError(
+            f"The lake, of schema version {current}, holds admissions of the healthcare CSV under keys that this "
+            f"MediSync ({__version__}) does not make; a file that tells of them again would add them once more.",
+            hint="Load the files of data/archive/ into a new workspace, another MEDISYNC_DATA.",
         )
     for version, sql in known:
         if version <= current:
@@ -76,9 +91,5 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
             "schema => 'analytics'",
             *(f"schema => 'clinical', table_name => '{name}'" for name in BOOKKEEPING),
         )
-        for name in WIDENED:
-            connection.execute(
-                f"CALL lake.set_option('data_inlining_row_limit', 0, schema => 'clinical', table_name => '{name}')"
-            )
         for scope in inlined:
             connection.execute(f"CALL lake.set_option('data_inlining_row_limit', {INLINED_ROWS}, {scope})")

@@ -12,9 +12,26 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from medisync.errors import LakeBusyError, LakeVersionError, MediSyncError, NoDataError
+from medisync.errors import LakeBusyError, LakeTooOldError, LakeVersionError, MediSyncError, NoDataError
+from medisync.intake.layouts.healthcare import HEALTHCARE_CSV
 from medisync.lake import Lake, Snapshot, extensions, schema
 from medisync.settings import Settings
+
+
+def keep_records(
+    lake: Lake, delivery_id: str, *, requeue_of: str | None = None, layout: str = "fhir_r4", status: str = "loaded"
+) -> None:
+    """The record of a delivery, and a row of it in the quarantine."""
+    with lake.transaction(f"delivery {delivery_id}") as transaction:
+        transaction.execute(
+            "INSERT INTO lake.clinical.deliveries (delivery_id, source, layout, status, requeue_of, finished_at) "
+            "VALUES (?, 's', ?, ?, ?, now()::TIMESTAMP)",
+            [delivery_id, layout, status, requeue_of],
+        )
+        transaction.execute(
+            "INSERT INTO lake.clinical.quarantine (delivery_id, row_number, reason, part) VALUES (?, 4, 'x', ?)",
+            [delivery_id, f"part of {delivery_id}"],
+        )
 
 
 def note(lake: Lake, name: str, version: int = 1) -> None:
@@ -167,6 +184,53 @@ class TestSchema:
         assert messages == [{"commit_message": f"schema version {newest + 2}"}]
         new.close()
 
+    @pytest.mark.parametrize("status", ["loaded", "refused"])
+    def test_admissions_under_keys_of_another_kind_are_refused(self, workspace: Settings, status: str) -> None:
+        """What was refused left no admission, and so no key."""
+        known = schema.steps()
+        with pytest.MonkeyPatch.context() as then:
+            then.setattr(schema, "steps", lambda: known[:6])
+            old = Lake(workspace)
+            keep_records(old, "d1", layout=HEALTHCARE_CSV.name, status=status)
+            before = old.last_snapshot_id()
+            old.close()
+        lake = Lake(workspace)
+        if status == "refused":
+            assert schema.current_version(lake.connection()) == known[-1][0]
+            lake.close()
+            return
+        with pytest.raises(
+            LakeTooOldError, match="schema version 6, holds admissions of the healthcare CSV"
+        ) as refusal:
+            lake.connection()
+        assert "data/archive/" in str(refusal.value)
+        with Snapshot(workspace) as snapshot:
+            assert snapshot.snapshot_id == before
+
+    def test_bookkeeping_made_anew_keeps_its_rows_also_those_of_older_snapshots(self, workspace: Settings) -> None:
+        known = schema.steps()
+        with pytest.MonkeyPatch.context() as then:
+            then.setattr(schema, "steps", lambda: known[:6])
+            then.setattr(schema, "BOOKKEEPING", ("table_versions", "quality", "key_generations"))
+            old = Lake(workspace)
+            keep_records(old, "d1")
+            before = old.last_snapshot_id()
+            keep_records(old, "d2", requeue_of="d1")
+            then_said = [old.query(f"FROM clinical.{name} ORDER BY ALL") for name in ("deliveries", "quarantine")]
+            old.close()
+        new = Lake(workspace)
+        assert schema.current_version(new.connection()) == known[-1][0]
+        assert [new.query(f"FROM clinical.{name} ORDER BY ALL") for name in ("deliveries", "quarantine")] == then_said
+        with Snapshot(workspace, before) as snapshot:
+            assert list(snapshot.query("FROM clinical.deliveries")["delivery_id"]) == ["d1"]
+            assert list(snapshot.query("FROM clinical.quarantine")["part"]) == ["part of d1"]
+        with pytest.raises(duckdb.Error), new.transaction("wrong") as transaction:
+            transaction.execute("INSERT INTO clinical.deliveries (delivery_id, source) VALUES ('d3', 's')")
+        keep_records(new, "d3", requeue_of="d2")
+        told = new.query("SELECT delivery_id, requeue_of FROM clinical.deliveries ORDER BY 1")
+        assert [(row["delivery_id"], row["requeue_of"]) for row in told] == [("d1", None), ("d2", "d1"), ("d3", "d2")]
+        new.close()
+
     def test_a_failed_step_changes_nothing(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
         known = schema.steps()
         snapshot = (lake.connection(), lake.last_snapshot_id())[1]
@@ -296,6 +360,30 @@ def test_files_are_for_the_owner_alone(lake: Lake) -> None:
         settings.logs,
     )
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
+
+
+def test_a_delivery_leaves_its_record_in_the_catalog_until_clean_up(lake: Lake) -> None:
+    """A file of each would have to be read for every list of the last ones. Every column is as it was written."""
+    for number in range(3):
+        keep_records(lake, f"d{number}", requeue_of=f"d{number - 1}" if number else None)
+    with lake.transaction("taken again") as transaction:
+        transaction.execute("UPDATE lake.clinical.quarantine SET resolved_by = 'd2' WHERE delivery_id = 'd1'")
+    snapshot_id = lake.last_snapshot_id()
+    for _ in range(2):
+        assert not [name for name in lake.data_files() if name.startswith(("clinical/deliveries", "clinical/quar"))]
+        rows = lake.query("SELECT delivery_id, requeue_of FROM clinical.deliveries ORDER BY 1")
+        assert [tuple(row.values()) for row in rows] == [("d0", None), ("d1", "d0"), ("d2", "d1")]
+        rows = lake.query("SELECT delivery_id, part, resolved_by FROM clinical.quarantine ORDER BY 1")
+        assert [tuple(row.values()) for row in rows] == [
+            ("d0", "part of d0", None), ("d1", "part of d1", "d2"), ("d2", "part of d2", None)
+        ]  # fmt: skip
+        lake.close()  # and so in another process
+    lake.cursor().execute("CALL ducklake_flush_inlined_data('lake')")
+    assert len([name for name in lake.data_files() if name.startswith("clinical/deliveries")]) == 1
+    with Snapshot(lake.settings, snapshot_id) as snapshot:
+        assert list(snapshot.query("FROM clinical.deliveries ORDER BY 1")["requeue_of"].fillna("")) == ["", "d0", "d1"]
+        told = snapshot.query("FROM clinical.quarantine ORDER BY 1")
+        assert list(told["resolved_by"].fillna("")) == ["", "d2", ""]
 
 
 def test_patient_rows_are_never_inlined_in_the_catalog(lake: Lake) -> None:
