@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medisync.lake import Lake
 from medisync.runs import versions
+from medisync.runs.record import RunStatus
 from medisync.runs.releasing import release_missing
 from medisync.runs.rounds import one_round
 from medisync.settings import Settings
 from medisync.upkeep.disk import disk_use, size_of
 from medisync.upkeep.leftovers import leftovers
 from medisync.upkeep.prefect_history import remove_old_flow_runs
+
+if TYPE_CHECKING:
+    import duckdb
 
 CLEANUP_AFTER = "1 day"
 """Files no snapshot refers to are deleted only when older: an open transaction's files look just like them."""
@@ -66,12 +72,13 @@ def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
     now = dt.datetime.now(dt.UTC)
     oldest = now - dt.timedelta(days=settings.keep_runs_days)
     with one_round(settings):
-        old_runs = _old_runs(lake, oldest)
         old_logs = _older([*settings.logs.glob("*.log.*")], oldest)
         old_files = _old_raw_files(settings, now)
         litter = leftovers(settings)
-        expired = _unpinned_snapshots(lake, oldest, {folder.name for folder in old_runs})
-        old_versions = _old_versions(lake, oldest, set(expired))
+        with _known(lake) as known:
+            old_runs = _old_runs(settings, known, oldest)
+            expired = _unpinned_snapshots(known, oldest, [folder.name for folder in old_runs])
+            old_versions = _old_versions(settings, known, oldest, expired)
         before = len(lake.data_files())
         going = (*old_runs, *old_logs, *old_files, *old_versions, *litter)
         freed = sum(size_of(path) for path in going)
@@ -100,27 +107,43 @@ def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
     )
 
 
-def _old_runs(lake: Lake, oldest: dt.datetime) -> list[Path]:
-    """Folders of runs that are neither young nor served."""
-    served = {
-        row["run_id"]
-        for row in lake.query(
-            "SELECT max(run_id) AS run_id FROM analytics.runs WHERE status = 'completed' "
-            "GROUP BY analysis, parameters_hash"
+@contextmanager
+def _known(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A cursor whose tables ``known_runs`` and ``known_snapshots`` hold those of one moment: of a large lake, reading
+    them takes longer than any question to them."""
+    with closing(lake.cursor()) as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(
+            "CREATE TEMP TABLE known_runs AS SELECT run_id, analysis, parameters_hash, status, finished_at, "
+            "notebook_hash, code_version, snapshot_id FROM analytics.runs"
         )
-    }
-    folders = _older([*(lake.settings.reports / "runs").glob("*")], oldest)
+        cursor.execute("CREATE TEMP TABLE known_snapshots AS SELECT snapshot_id, snapshot_time FROM lake.snapshots()")
+        cursor.execute("COMMIT")
+        yield cursor
+
+
+def _old_runs(settings: Settings, known: duckdb.DuckDBPyConnection, oldest: dt.datetime) -> list[Path]:
+    """Folders of runs that are neither young nor served."""
+    rows = known.execute(
+        "SELECT arg_max(run_id, (finished_at, run_id)) FROM known_runs WHERE status = ? "
+        "GROUP BY analysis, parameters_hash",
+        [RunStatus.COMPLETED],
+    ).fetchall()
+    served = {run_id for (run_id,) in rows}
+    folders = _older([*(settings.reports / "runs").glob("*")], oldest)
     return [folder for folder in folders if folder.name not in served]
 
 
-def _old_versions(lake: Lake, oldest: dt.datetime, expired: set[int]) -> list[Path]:
+def _old_versions(
+    settings: Settings, known: duckdb.DuckDBPyConnection, oldest: dt.datetime, expired: list[int]
+) -> list[Path]:
     """Notebook versions no run can be made again with: every run of theirs has lost its snapshot, or is about to."""
-    rows = lake.query(
-        "SELECT DISTINCT notebook_hash, code_version, snapshot_id FROM analytics.runs "
-        "WHERE snapshot_id IN (SELECT snapshot_id FROM lake.snapshots())"
-    )
-    needed = {(row["notebook_hash"], row["code_version"]) for row in rows if row["snapshot_id"] not in expired}
-    return versions.not_needed(lake.settings, needed, oldest.timestamp())
+    rows = known.execute(
+        "SELECT DISTINCT notebook_hash, code_version FROM known_runs SEMI JOIN known_snapshots USING (snapshot_id) "
+        "WHERE snapshot_id NOT IN (SELECT unnest(?::BIGINT[]))",
+        [expired],
+    ).fetchall()
+    return versions.not_needed(settings, set(rows), oldest.timestamp())
 
 
 def _old_raw_files(settings: Settings, now: dt.datetime) -> list[Path]:
@@ -143,24 +166,32 @@ def _older(paths: list[Path], oldest: dt.datetime) -> list[Path]:
     return [path for path in paths if path.lstat().st_mtime < oldest.timestamp()]
 
 
-def _unpinned_snapshots(lake: Lake, oldest: dt.datetime, removed_runs: set[str]) -> list[int]:
+def _unpinned_snapshots(known: duckdb.DuckDBPyConnection, oldest: dt.datetime, removed_runs: list[str]) -> list[int]:
     """Snapshots from before ``oldest`` that are neither the newest nor read by a kept run."""
-    rows = lake.query(
-        "SELECT snapshot_id FROM lake.snapshots() WHERE snapshot_time < ?::TIMESTAMPTZ "
-        "AND snapshot_id <> (SELECT max(snapshot_id) FROM lake.snapshots()) "
-        "AND snapshot_id NOT IN (SELECT snapshot_id FROM analytics.runs WHERE NOT list_contains(?::VARCHAR[], run_id)) "
-        "ORDER BY snapshot_id",
-        [oldest, sorted(removed_runs)],
-    )
-    return [int(row["snapshot_id"]) for row in rows]
+    rows = known.execute(
+        "SELECT snapshot_id FROM known_snapshots WHERE snapshot_time < ?::TIMESTAMPTZ "
+        "AND snapshot_id <> (SELECT max(snapshot_id) FROM known_snapshots) AND snapshot_id NOT IN "
+        "(SELECT snapshot_id FROM known_runs WHERE run_id NOT IN (SELECT unnest(?::VARCHAR[]))) ORDER BY snapshot_id",
+        [oldest, removed_runs],
+    ).fetchall()
+    return [int(snapshot_id) for (snapshot_id,) in rows]
 
 
 def _tidy_lake(lake: Lake, expired: list[int]) -> None:
-    cursor = lake.cursor()
-    with lake.lock():
+    with closing(lake.cursor()) as cursor, lake.lock():
         cursor.execute("CALL ducklake_flush_inlined_data('lake')")
         if expired:
             cursor.execute("CALL ducklake_expire_snapshots('lake', versions => ?)", [expired])
-        cursor.execute("CALL ducklake_merge_adjacent_files('lake')")
+        for schema, table in _tables_of_several_files(cursor):
+            cursor.execute(f"CALL ducklake_merge_adjacent_files('lake', '{table}', schema => '{schema}')")
         cursor.execute(f"CALL ducklake_cleanup_old_files('lake', older_than => now() - INTERVAL '{CLEANUP_AFTER}')")
-    cursor.close()
+
+
+def _tables_of_several_files(cursor: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Schema and name of the tables in which there may be something to merge: looking for it costs a fiftieth of a
+    second each, and most have one file or none."""
+    rows = cursor.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() JOIN ducklake_table_info('lake') USING (table_name) "
+        "WHERE database_name = 'lake' AND file_count > 1 ORDER BY ALL"
+    ).fetchall()
+    return [(schema, table) for schema, table in rows]

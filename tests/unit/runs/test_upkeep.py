@@ -26,7 +26,14 @@ from tests.support.admissions_csv import admissions, write_csv
 LONG_AGO = dt.datetime.now(dt.UTC) - dt.timedelta(days=400)
 
 
-def recorded(lake: Lake, run_id: str, *, status: str = "completed", snapshot_id: int | None = None) -> RunRecord:
+def recorded(
+    lake: Lake,
+    run_id: str,
+    *,
+    status: str = "completed",
+    snapshot_id: int | None = None,
+    finished_at: dt.datetime = LONG_AGO,
+) -> RunRecord:
     """A run on record with its folder, both of long ago."""
     record = RunRecord(
         run_id=run_id,
@@ -46,7 +53,7 @@ def recorded(lake: Lake, run_id: str, *, status: str = "completed", snapshot_id:
         trigger="test",
         requested_by="test",
         started_at=LONG_AGO,
-        finished_at=LONG_AGO,
+        finished_at=finished_at,
     )
     result = Result(analysis="count", title="T", headline=run_id, finding=Finding.NOTHING)
     publish(lake, record, result if status == "completed" else None)
@@ -116,6 +123,16 @@ def test_what_is_old_goes_and_what_is_needed_stays(lake: Lake, tmp_path: Path) -
     assert lake.query("SELECT count(*) AS n FROM clinical.admissions") == [{"n": 40}]
 
 
+def test_of_two_runs_the_one_that_ended_last_is_served_and_stays(lake: Lake) -> None:
+    """Ids tell when a run began; a page shows what ended last."""
+    lake.connection()
+    recorded(lake, "r1", finished_at=LONG_AGO + dt.timedelta(minutes=5))
+    recorded(lake, "r2")
+    age_snapshots(lake, lake.last_snapshot_id() or 0)
+    assert clean_up(lake).reports_removed == 1
+    assert [path.name for path in (lake.settings.reports / "runs").iterdir()] == ["r1"]
+
+
 def test_small_commits_are_put_together_and_the_numbers_stay(lake: Lake) -> None:
     for number in range(12):
         with lake.transaction("rows") as transaction:
@@ -124,6 +141,7 @@ def test_small_commits_are_put_together_and_the_numbers_stay(lake: Lake) -> None
             )
     report = clean_up(lake)
     assert report.files_before >= 12
+    assert clean_up(lake).files_after == report.files_after  # there is nothing left to do
     with Snapshot(lake.settings) as snapshot:
         files = snapshot.query("FROM ducklake_list_files('lake', 'patients', schema => 'clinical')")
     assert len(files) < 12
