@@ -126,8 +126,8 @@ def written_at(settings: Settings) -> Hashable:
 def latest_runs(lake: Lake, analysis: str = "", status: str = "", number: int = LISTED) -> list[RunRecord]:
     """The newest runs, of one analysis or outcome where one is named."""
     rows = lake.query(
-        "SELECT record FROM analytics.runs WHERE (? = '' OR analysis = ?) AND (? = '' OR status = ?) "
-        f"ORDER BY finished_at DESC, run_id DESC LIMIT {int(number)}",
+        f"SELECT unnest(arg_max(record, (finished_at, run_id), {int(number)})) AS record FROM analytics.runs "
+        "WHERE (? = '' OR analysis = ?) AND (? = '' OR status = ?)",
         [analysis, analysis, status, status],
     )
     return [RunRecord.model_validate_json(row["record"]) for row in rows]

@@ -102,10 +102,9 @@ class Yesterday:
         """The newest completed run of each analysis and parameters that is a day older; else its first."""
         moment = (newest.astimezone(dt.UTC) - A_DAY).replace(tzinfo=None)
         rows = self._reader.lake.query(
-            "SELECT record FROM analytics.runs WHERE status = ? QUALIFY row_number() OVER (PARTITION BY analysis, "
-            "parameters_hash ORDER BY finished_at > ?, CASE WHEN finished_at > ? THEN finished_at END, "
-            "finished_at DESC) = 1",
-            [RunStatus.COMPLETED.value, moment, moment],
+            "SELECT coalesce(arg_max(record, finished_at) FILTER (finished_at <= ?), arg_min(record, finished_at)) "
+            "AS record FROM analytics.runs WHERE status = ? GROUP BY analysis, parameters_hash",
+            [moment, RunStatus.COMPLETED.value],
         )
         records = [RunRecord.model_validate_json(row["record"]) for row in rows]
         return {(one.analysis, one.parameters_hash): one for one in records}

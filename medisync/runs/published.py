@@ -108,9 +108,9 @@ def published(
 def data_state(lake: Lake) -> DataState:
     """What the lake holds; raises nothing on an empty one."""
     row = lake.query(
-        "SELECT (SELECT max(finished_at) FROM clinical.deliveries WHERE status = 'loaded') AS delivered_at, "
-        "(SELECT count(*) FROM clinical.deliveries) AS deliveries, count(*) AS admissions, "
-        "min(admitted_at)::DATE AS admitted_from, max(admitted_at)::DATE AS admitted_until FROM clinical.admissions"
+        "FROM (SELECT max(finished_at) FILTER (status = 'loaded') AS delivered_at, count(*) AS deliveries "
+        "FROM clinical.deliveries), (SELECT count(*) AS admissions, min(admitted_at)::DATE AS admitted_from, "
+        "max(admitted_at)::DATE AS admitted_until FROM clinical.admissions)"
     )[0]
     return DataState(snapshot_id=lake.last_snapshot_id() or 0, **row)
 
@@ -206,9 +206,9 @@ def _without_reasons(one: Published) -> Published:
 
 
 def _latest(lake: Lake) -> dict[tuple[str, str], dict[RunStatus, dict[str, Any]]]:
-    rows = lake.query(
-        "SELECT analysis, parameters_hash, status, run_id, finished_at, record FROM analytics.runs QUALIFY "
-        "row_number() OVER (PARTITION BY analysis, parameters_hash, status ORDER BY finished_at DESC) = 1"
+    rows = lake.query(  # of thousands of runs this takes half as long as numbering them with their records would
+        "SELECT analysis, parameters_hash, status, unnest(arg_max({'run_id': run_id, 'finished_at': finished_at, "
+        "'record': record}, finished_at)) FROM analytics.runs GROUP BY analysis, parameters_hash, status"
     )
     latest: dict[tuple[str, str], dict[RunStatus, dict[str, Any]]] = {}
     for row in rows:
