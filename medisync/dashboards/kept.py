@@ -156,11 +156,9 @@ class FollowedSource:
 
 
 def followed(source: Source) -> Source:
-    """``source`` as a kernel shows it: what is kept of it, where it is a page that may be kept."""
-    settings = getattr(source, "settings", None)
-    if not hasattr(source, "kept_as") or not isinstance(settings, Settings):
-        return source
-    return FollowedSource(source, KeptPages.of(settings))
+    """``source`` as a kernel shows it: what is kept of it, where it is one of our pages and no page made from one."""
+    is_ours = type(source).__module__.startswith(f"{__package__}.") and hasattr(source, "kept_as")
+    return FollowedSource(source, KeptPages.of(source.settings)) if is_ours else source  # type: ignore[attr-defined]
 
 
 def kept_as(source: Source) -> str | None:

@@ -200,11 +200,12 @@ def test_what_an_earlier_reader_kept_is_not_shown(settings: Settings) -> None:
     reader.close()
 
 
-def test_a_page_of_somebodys_own_is_drawn_by_its_kernel() -> None:
-    class Own:
+def test_a_page_of_somebodys_own_is_drawn_by_its_kernel(settings: Settings) -> None:
+    class Own(Overview):
         def parts(self) -> list[Part]:
             return []
 
-    own = Own()
-    assert followed(own) is own  # type: ignore[arg-type,comparison-overlap]
-    assert LivePage(own).source is own  # type: ignore[arg-type,comparison-overlap]
+    own = Own(settings)
+    assert followed(own) is own
+    assert LivePage(own).source is own
+    assert LivePage(Overview(settings)).source is not own
