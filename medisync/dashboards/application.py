@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -35,6 +36,13 @@ CULL_AFTER_SECONDS = 25
 
 CULL_LOOK_SECONDS = 10
 
+PONG_MILLISECONDS = 75_000
+"""A browser that answered none of the server's pings, one every 30 seconds, for so long is gone.
+
+Before its first ping Jupyter takes the connection's beginning for the last answer: with the interval itself as the
+limit it ended every connection after 30 seconds. Tornado reads the same number for its own pings, which are not in use
+here, and says once that it should not exceed the interval."""
+
 ICON = server.SHARE / "voila" / "templates" / server.TEMPLATE / "static" / "icon.svg"
 
 
@@ -54,7 +62,7 @@ def configuration(settings: Settings) -> Config:
                 "authorizer_class": PagesAuthorizer,
                 "log_level": "ERROR",  # a warning a visit would say that our own notebook is not signed
                 "tornado_settings": {
-                    "ws_ping_timeout": 30_000,  # milliseconds; not above the interval
+                    "ws_ping_timeout": PONG_MILLISECONDS,
                     "allow_remote_access": False,  # no other name may be made to point here
                     "local_hostnames": ["localhost", *public_host(settings.public_pages_url)],
                     "headers": {"Content-Security-Policy": content_security_policy(settings)},
@@ -235,6 +243,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C; ``arguments`` are Voila's own options and win over ours."""
     settings = load_settings()
     os.environ.update(server.environment(settings))
+    logging.getLogger("tornado.general").addFilter(lambda record: "websocket_ping_timeout" not in record.getMessage())
     settings.make_folders()
     Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)
     pages = Pages.instance(config=configuration(settings))  # the one whose log the parts of Voila write to
