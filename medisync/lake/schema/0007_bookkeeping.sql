@@ -1,6 +1,7 @@
 -- Deliveries and quarantine once more, with all their columns from the beginning: so their rows may stay in the catalog
 -- until clean-up (BOOKKEEPING in __init__.py). Added columns kept them out of it, which made a file of each delivery's
--- row, and of a thousand deliveries a thousand files to read for every list of the last ones.
+-- row, and of a thousand deliveries a thousand files to read for every list of the last ones. They are spelled out again
+-- since DuckLake cannot say NOT NULL of a copy.
 ALTER TABLE clinical.deliveries RENAME TO former_deliveries;
 
 CREATE TABLE clinical.deliveries (
