@@ -73,6 +73,8 @@ class Feed:
     - ``checks``, ``notices``: over ``columns`` and ``typed``.
     - ``admission``, ``patient``, ``practitioner``: the text that makes two of them the same one; NULL where the row
       does not tell. They are pseudonymised in staging and then gone.
+    - ``told_by_patient``: the columns of patients whose values the text of ``patient`` contains, so that all rows of a
+      patient agree about them.
     - ``values``: for each kind the feed carries, the lake's column -> expression over ``columns`` and ``typed``.
       Columns it leaves out stay as the lake has them; keys are not listed. Patients may have a ``birth_date``: it never
       reaches the lake; birth year and age at admission follow from it.
@@ -94,6 +96,7 @@ class Feed:
     notices: Mapping[str, str] = field(default_factory=dict)
     admission: str | None = None
     patient: str | None = None
+    told_by_patient: frozenset[str] = frozenset()
     practitioner: str | None = None
     deleted: str | None = None
     passed_over: str | None = None

@@ -159,9 +159,12 @@ def _read(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, select: st
         select = f"SELECT * EXCLUDE ({', '.join(written_once)}) FROM ({select})"
     again = "".join(f", {earlier} AS {name}" for name, earlier in written_once.items())
     feed.reader.read(cursor, file, select)
+    rows = f"read_parquet({text(without_patterns(file))}, file_row_number = true)"
+    is_faultless = not _number(cursor, f"SELECT count(*) FROM {rows} WHERE faults IS NOT NULL")
+    known = " REPLACE (NULL::SMALLINT[] AS faults)" if is_faultless else ""  # then nobody has to read that column
     cursor.execute(
-        f"CREATE OR REPLACE TEMP VIEW {target} AS SELECT file_row_number AS rowid, * EXCLUDE (file_row_number){again} "
-        f"FROM read_parquet({text(without_patterns(file))}, file_row_number = true)"
+        f"CREATE OR REPLACE TEMP VIEW {target} AS SELECT file_row_number AS rowid, * EXCLUDE (file_row_number){known}"
+        f"{again} FROM {rows}"
     )
 
 
@@ -333,11 +336,11 @@ def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], 
 
     absent = {name: "false" if name == "is_deleted" else f"NULL::{types[name]}" for name in types if name not in given}
     ones = ", ".join(f"{absent.get(name, f'first({name})')} AS {name}" for name in types)
-    told = f"hash({', '.join(given)})" if given else "0"
+    doubtful = [name for name in given if any(name not in feed.told_by_patient for _, feed in of_kind)]
+    differs = "min(told) <> max(told)" if doubtful else "false"
     cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT patient_key, {ones}, "
-        f"min(told) <> max(told) AS differs FROM (SELECT *, {told} AS told FROM ({rows('')})) "
-        "GROUP BY patient_key"
+        f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT patient_key, {ones}, {differs} AS differs "
+        f"FROM (SELECT *, hash({', '.join(doubtful) or 'NULL'}) AS told FROM ({rows('')})) GROUP BY patient_key"
     )
     doubled = "SELECT patient_key FROM staged_patients WHERE differs"
     is_doubled = _number(cursor, f"SELECT count(*) FROM ({doubled})") > 0

@@ -138,6 +138,7 @@ def _feed(reading: Reading, source: Source) -> Feed:
         # The file has no patient number. A name alone is shared by different people; a blood type does not change.
         patient='CASE WHEN "Name" IS NOT NULL '
         "THEN concat_ws(chr(31), v_called, v_gender, coalesce(v_blood_type, '')) END",
+        told_by_patient=frozenset({"gender", "blood_type"}),
         practitioner='lower("Doctor")',
         names=("Name", "Doctor"),
         reader=reading.reader,
