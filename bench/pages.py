@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 VISITS = 5
+VISITS_ELSEWHERE = 3
+"""To each of the other pages; the median counts."""
 VIEWERS = 20
 UPDATES = 3
 CLOSED_VISITS = 9
@@ -129,15 +132,23 @@ def _ours(browser: Browser, settings: Settings, lake: Lake) -> dict[str, Metric]
     overview = settings.pages_url
     first_visit = _visit(browser, settings, overview, is_fresh=True)
     warm = [_visit(browser, settings, overview) for _ in range(VISITS)]
-    others = [_visit(browser, settings, f"{overview}{link.path}") for link in links if link.path]
-    visits = [first_visit, *warm, *others]
+    others = [
+        [_visit(browser, settings, f"{overview}{link.path}") for _ in range(VISITS_ELSEWHERE)]
+        for link in links
+        if link.path
+    ]
+    visits = [first_visit, *warm, *itertools.chain(*others)]
     left = _kernels_left(browser, settings)
     update, mb = _viewers(browser, settings, lake)
     return {
         "first_content_seconds": Metric(round(statistics.median(one.first_content for one in warm), 2), "s", "<= 1"),
         "whole_page_seconds": Metric(round(statistics.median(one.whole for one in warm), 2), "s", "<= 2.5"),
-        "slowest_page_first_content_seconds": Metric(round(max(one.first_content for one in others), 2), "s", "<= 1"),
-        "slowest_page_whole_seconds": Metric(round(max(one.whole for one in others), 2), "s", "<= 2.5"),
+        "slowest_page_first_content_seconds": Metric(
+            round(max(statistics.median(one.first_content for one in each) for each in others), 2), "s", "<= 1"
+        ),
+        "slowest_page_whole_seconds": Metric(
+            round(max(statistics.median(one.whole for one in each) for each in others), 2), "s", "<= 2.5"
+        ),
         "wire_megabytes_first_visit": Metric(round(first_visit.wire / 1e6, 3), "MB", "<= 2"),
         "wire_megabytes_later_visit": Metric(round(warm[-1].wire / 1e6, 3), "MB", "shown"),
         "kernels_left_after_a_minute": Metric(left, "kernels", "0"),

@@ -10,6 +10,7 @@
   const PING_MS = 20_000; // how often we ask the kernel whether it is still there
   const ANSWER_MS = 15_000; // and how long it may take to answer
   const RETRY_MS = 2_000;
+  const CHANGED_MS = 2_500;
   const CHOICE_MS = 250; // a slider that moves is asked about once it rests
   const COMPLETE = "</html>"; // how a page ends that was sent to its end
   const RELOAD_PAUSE_MS = 20_000; // a page that is broken must not reload itself without end
@@ -97,10 +98,16 @@
         if (!part) return;
         if (old && part !== old) replace(old, part);
         if (slot.children[place] !== part) slot.insertBefore(part, slot.children[place] || null);
-        if (part !== old) part.classList.add("changed");
+        if (part !== old) mark(part);
       });
     }
     if (says) said.textContent = `${clock(new Date())} ${says}`;
+  }
+
+  // A ring around what is new, for a moment; no animation, which would keep the browser busy all the while.
+  function mark(part) {
+    part.classList.add("changed");
+    setTimeout(() => part.classList.remove("changed"), CHANGED_MS);
   }
 
   function element(html) {
