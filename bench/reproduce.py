@@ -4,8 +4,8 @@ The sample: how long ``medisync run`` takes, from the start of its process, when
 analysis executed again gives identical numbers. A week of made-up deliveries, each a full extract with new, corrected
 and deleted admissions, a round after each and clean-up twice: 200 runs drawn at random are executed again. A lake of
 1,000 deliveries (a commit each) and 10,000 runs (ten a commit), never cleaned up before: deciding, listing, comparing,
-cleaning up, and drawing the overview and the data page, before that clean-up and after it, whose peer is the same lake
-with 10 runs. ``--quick`` takes a tenth of runs and deliveries, and says as much about what is identical.
+cleaning up, opening the overview and the data page, whose peer is the same lake with 10 runs, and drawing them.
+``--quick`` takes a tenth of runs and deliveries, and says as much about what is identical.
 """
 
 from __future__ import annotations
@@ -22,14 +22,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from bench.report import Metric, main
 from medisync import intake
+from medisync.dashboards import server
 from medisync.dashboards.data import Data
+from medisync.dashboards.kept import KeptPages, followed
 from medisync.dashboards.overview import Overview
+from medisync.dashboards.parts import Source
 from medisync.demo import write_demo_data
 from medisync.fastlane import kernels
 from medisync.intake.merging import DeliveryMode
@@ -74,8 +78,9 @@ def _measured(reruns: int, deliveries: int, runs: int) -> dict[str, Metric]:
         "week_identical_percent": Metric(week, "%", "100"),
         "slowest_of_list_compare_cleanup_seconds": Metric(round(max(slowest.values()), 3), "s", "<= 2"),
         **{f"{name}_seconds": Metric(round(value, 3), "s", "<= 2") for name, value in slowest.items()},
-        "page_seconds": Metric(round(tidy, 4), "s", "<= 1.2 x peer", peer, few),
-        "page_before_clean_up_seconds": Metric(round(many, 4), "s", "shown", peer, few),
+        "page_seconds": Metric(round(many.opened, 4), "s", "<= 1.2 x peer", peer, round(few.opened, 4)),
+        "page_drawn_seconds": Metric(round(many.drawn, 3), "s", "shown", peer, round(few.drawn, 3)),
+        "page_drawn_after_clean_up_seconds": Metric(round(tidy.drawn, 3), "s", "shown", peer, round(few.drawn, 3)),
     }
 
 
@@ -154,7 +159,15 @@ def _extract(path: Path, rows: list[dict[str, str]], day: int, chance: random.Ra
     return path
 
 
-def _large(folder: Path, deliveries: int, runs: int) -> tuple[dict[str, float], float, float, float]:
+@dataclass(frozen=True)
+class Pages:
+    """Seconds for the overview and the data page together: until a viewer's kernel has them, and to draw them."""
+
+    opened: float
+    drawn: float
+
+
+def _large(folder: Path, deliveries: int, runs: int) -> tuple[dict[str, float], Pages, Pages, Pages]:
     """Seconds of deciding, listing, comparing and cleaning up a large lake, and of its pages: before most of the runs,
     after them, and once that lake is cleaned up, as each night leaves it."""
     settings = _settings(folder)
@@ -184,17 +197,42 @@ def _large(folder: Path, deliveries: int, runs: int) -> tuple[dict[str, float], 
     return seconds, few, many, tidy
 
 
-def _pages(lake: Lake) -> float:
-    """Seconds to draw the overview and the data page once each, as the kernel of a page does when it is opened; what a
-    browser and Voila add does not depend on the lake."""
+def _pages(lake: Lake) -> Pages:
+    """Both pages as a kernel has them when somebody opens them, which takes them from the page reader, and drawn from
+    the lake, as that reader does after a commit; what a browser and Voila add does not depend on the lake."""
+    settings = lake.settings
+
+    def show(as_kept: Callable[[Source], Source]) -> None:
+        for page in (Overview(settings), Data(settings, {})):
+            source = as_kept(page)
+            source.show_to("full")
+            source.frame(source.parts())
 
     def draw() -> None:
-        for page in (Overview(lake.settings), Data(lake.settings)):
-            page.show_to("full")
-            page.frame(page.parts())
+        show(lambda page: page)
 
     draw()
-    return median(_seconds(draw) for _ in range(OPENED))
+    drawn = median(_seconds(draw) for _ in range(OPENED))
+    with _page_reader(settings):
+        opened = median(_seconds(lambda: show(followed)) for _ in range(OPENED))
+    return Pages(opened, drawn)
+
+
+@contextlib.contextmanager
+def _page_reader(settings: Settings) -> Iterator[None]:
+    """The workspace's page reader, once it has drawn what is opened here."""
+    kept = KeptPages.of(settings)
+    process = subprocess.Popen(server.reader_command(), cwd=project_root(), stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while kept.mark("overview-full") is None or kept.mark("data-full") is None:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("The page reader did not draw.")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 def _deliver_one(lake: Lake, number: int) -> None:
