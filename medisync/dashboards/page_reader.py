@@ -78,6 +78,7 @@ class PageReader:
         self._lake = Lake(settings)
         self._kept = KeptPages.of(settings)
         self._kept.clear()
+        self._trouble = ""
         self._pages = [_Page(str(kept_as(source)), source) for source in sources(settings, self._lake)]
 
     def step(self) -> None:
@@ -92,6 +93,19 @@ class PageReader:
         due = min(others, key=lambda page: page.looked_at, default=None)
         if due is not None and time.monotonic() - due.looked_at >= QUIET_SECONDS:
             self._look_in_passing(due)
+
+    def try_step(self) -> bool:
+        """A step, or why it failed in the log, once for as long as that lasts; whether it went well."""
+        try:
+            self.step()
+        except Exception as error:
+            if repr(error) != self._trouble:
+                log.exception("The pages could not be read for their viewers; each of them tries by itself.")
+            self._trouble = repr(error)
+            self.forget()
+            return False
+        self._trouble = ""
+        return True
 
     def _look(self, page: _Page) -> None:
         """Draw ``page`` anew when there may be something else to show."""
@@ -164,11 +178,7 @@ def main() -> None:
     log.info("Reading for the pages")
     while not stop.wait(STEP_SECONDS):
         stepped_at[0] = time.monotonic()
-        try:
-            reader.step()
-        except Exception:
-            log.exception("The pages could not be drawn; they do so themselves meanwhile.")
-            reader.forget()
+        if not reader.try_step():
             stop.wait(QUIET_SECONDS)
     reader.close()
 

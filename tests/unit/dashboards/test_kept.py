@@ -23,6 +23,7 @@ from medisync.dashboards.page_reader import PageReader
 from medisync.dashboards.parts import Part, Source
 from medisync.dashboards.patients import Patients
 from medisync.dashboards.surges import Surges
+from medisync.errors import DatabaseAwayError
 from medisync.lake import Lake
 from medisync.runs import planning
 from medisync.runs.progress import in_progress
@@ -186,6 +187,23 @@ def test_after_a_fault_nothing_is_kept_that_may_be_untrue(settings: Settings, re
     reader.forget()
     assert KeptPages.of(settings).mark("overview-full") is None
     assert open_page(reader, source)
+    assert KeptPages.of(settings).mark("overview-full") is not None
+
+
+def test_trouble_that_lasts_is_told_once_and_nothing_is_kept_meanwhile(
+    settings: Settings, reader: PageReader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_page(reader, Overview(settings))
+
+    def away() -> None:
+        raise DatabaseAwayError("The database is away.")
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(reader, "step", away)
+        assert [reader.try_step() for _ in range(3)] == [False] * 3
+    assert len(caplog.records) == 1
+    assert KeptPages.of(settings).mark("overview-full") is None
+    assert reader.try_step()
     assert KeptPages.of(settings).mark("overview-full") is not None
 
 
