@@ -218,21 +218,11 @@ def _pages(lake: Lake) -> Pages:
     return Pages(opened, drawn)
 
 
-@contextlib.contextmanager
-def _page_reader(settings: Settings) -> Iterator[None]:
+def _page_reader(settings: Settings) -> contextlib.AbstractContextManager[None]:
     """The workspace's page reader, once it has drawn what is opened here."""
     kept = KeptPages.of(settings)
-    process = subprocess.Popen(server.reader_command(), cwd=project_root(), stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + READY_SECONDS
-        while kept.mark("overview-full") is None or kept.mark("data-full") is None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("The page reader did not draw.")
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
+    names = ("overview-full", "data-full")
+    return _running(server.reader_command(), lambda: None not in [kept.mark(name) for name in names])
 
 
 def _deliver_one(lake: Lake, number: int) -> None:
@@ -312,21 +302,22 @@ def _require(is_so: bool) -> None:
         raise RuntimeError("The benchmark measures something else than it says.")
 
 
-@contextlib.contextmanager
-def _kernel_server(settings: Settings) -> Iterator[None]:
+def _kernel_server(settings: Settings) -> contextlib.AbstractContextManager[None]:
     """The workspace's kernel server, so that kernels are forked."""
     path = kernels.socket_path(settings)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medisync.fastlane.kernels", str(path)],
-        cwd=project_root(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    return _running([sys.executable, "-m", "medisync.fastlane.kernels", str(path)], path.exists)
+
+
+@contextlib.contextmanager
+def _running(command: list[str], is_ready: Callable[[], bool]) -> Iterator[None]:
+    """The program ``command`` from when it is ready until the end."""
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=project_root(), stdout=quiet, stderr=quiet)
     try:
         deadline = time.monotonic() + READY_SECONDS
-        while not path.exists():
+        while not is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("The kernel server did not start.")
+                raise RuntimeError(f"It did not start: {' '.join(command)}")
             time.sleep(0.05)
         yield
     finally:
