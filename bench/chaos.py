@@ -1,8 +1,8 @@
 """Everything is killed, again and again, while files arrive: ``python -m bench.chaos [--json] [--kills N] [--seed S]``.
 
 A real workspace. At random moments (of a seed) SIGKILL hits the worker, a flow run, a kernel, a fork server, the
-Prefect server, the watcher, the API or the pages. Then it is left alone, and what is in the lake is reconciled with
-what was dropped into the inbox, file by file and row by row.
+Prefect server, the watcher, the API, the pages or the page reader. Then it is left alone, and what is in the lake is
+reconciled with what was dropped into the inbox, file by file and row by row.
 
 ``lost``: files not loaded, rows missing, and deliveries or runs that were committed once and are not there any more.
 ``duplicated``: files loaded twice and rows there twice. ``stuck``: flow runs whose attempt was going on at the last
@@ -37,7 +37,7 @@ from tests.support.login import log_in
 from tests.support.pages import LIVE, chromium
 from tests.support.running import RunningWorkspace, running_workspace, trial_settings
 
-SERVICES = ("worker", "prefect", "watcher", "kernels", "flow-runs", "api", "pages")
+SERVICES = ("worker", "prefect", "watcher", "kernels", "flow-runs", "api", "pages", "page-reader")
 FORKED = {"flow run": "medisync.fastlane.flow_runs", "kernel": "medisync.fastlane.kernels"}
 SOURCES = ("north", "south")
 ROWS = 20
