@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -119,6 +119,20 @@ class ServiceProcess:
             return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
         except OSError:
             return ""
+
+
+def reap_orphans(services: Sequence[ServiceProcess]) -> int:
+    """Let go of adopted processes that have ended, which would else stay in the process table; returns how many.
+
+    A service's own end is left to be told by :meth:`ServiceProcess.tend`.
+    """
+    ours = {service.pid for service in services}
+    reaped = 0
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
+            if child.pid not in ours and child.status() == psutil.STATUS_ZOMBIE:
+                reaped += os.waitpid(child.pid, os.WNOHANG)[0] == child.pid
+    return reaped
 
 
 def stop_all(services: list[ServiceProcess]) -> None:

@@ -25,10 +25,11 @@ from medisync.fastlane.kernels import socket_path
 from medisync.lake import Lake
 from medisync.settings import Settings, project_root
 from medisync.supervisor import crashes, shared
-from medisync.supervisor.processes import ServiceProcess, adopt_orphans, stop_all
+from medisync.supervisor.processes import ServiceProcess, adopt_orphans, reap_orphans, stop_all
 from medisync.supervisor.services import WORK_POOL, Service, base_environment, deploy_command, services
 
 TEND_SECONDS = 0.25
+REAP_SECONDS = 10.0
 DOWN_SECONDS = 30.0
 DATABASE_SECONDS = 120.0
 """How long a database that is away is waited for at start."""
@@ -78,6 +79,7 @@ class Supervisor:
         self._stop = False
         self._processes: list[ServiceProcess] = []
         self._doubts = _Doubts()
+        self._reaped_at = time.monotonic()
         self._state_file = settings.run_state / "supervisor.json"
 
     def run(self, on_ready: Callable[[], None] | None = None) -> None:
@@ -232,6 +234,9 @@ class Supervisor:
                 self._say(told)
         if restarts != [process.restarts for process in self._processes]:
             self._write_state()
+        if time.monotonic() - self._reaped_at >= REAP_SECONDS:
+            reap_orphans(self._processes)
+            self._reaped_at = time.monotonic()
 
     def _write_state(self) -> None:
         state = {
