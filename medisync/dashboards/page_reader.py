@@ -92,7 +92,7 @@ class PageReader:
                 self._look(page)
         due = min(others, key=lambda page: page.looked_at, default=None)
         if due is not None and time.monotonic() - due.looked_at >= QUIET_SECONDS:
-            self._look_in_passing(due)
+            self._look(due)
 
     def try_step(self) -> bool:
         """A step, or why it failed in the log, once for as long as that lasts; whether it went well."""
@@ -108,21 +108,17 @@ class PageReader:
         return True
 
     def _look(self, page: _Page) -> None:
-        """Draw ``page`` anew when there may be something else to show."""
+        """Draw ``page`` anew when there may be something else to show; without viewers, once that has settled."""
         moment, page.looked_at = time.time(), time.monotonic()
         signature = page.source.signature()
-        if signature != page.drawn:
-            self._draw(page, signature)
-        page.seen = page.drawn
-        if page.drawn is not None:
-            self._kept.looked_at(page.name, moment)
-
-    def _look_in_passing(self, page: _Page) -> None:
-        page.looked_at = time.monotonic()
-        signature = page.source.signature()
-        if signature != page.drawn and signature == page.seen and not runs_in_progress(self._settings):
+        if signature != page.drawn and (page.has_viewers or self._has_settled(page, signature)):
             self._draw(page, signature)
         page.seen = signature
+        if page.drawn == signature:
+            self._kept.looked_at(page.name, moment)
+
+    def _has_settled(self, page: _Page, signature: Hashable) -> bool:
+        return signature == page.seen and not runs_in_progress(self._settings)
 
     def _draw(self, page: _Page, signature: Hashable) -> None:
         parts = page.source.parts()
