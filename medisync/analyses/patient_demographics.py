@@ -10,9 +10,9 @@ import pandas as pd
 from pydantic import Field
 
 from medisync.analyses.age_band_starts import AgeBandStarts
-from medisync.analyses.clinical_sql import known
 from medisync.analyses.contract import AnalysisParams, Figure, Finding, Result, SnapshotReader, Table
 from medisync.analyses.patient_demographics_meaning import DISCLOSURE
+from medisync.analyses.patient_demographics_sql import BEFORE, NOW, counts_sql
 from medisync.analyses.phrases import counted, listed, percent
 from medisync.errors import NoDataError
 from medisync.stats.age_bands import UNKNOWN, AgeBands
@@ -36,8 +36,6 @@ CHARACTERISTICS = {
 }
 LARGE_DIFFERENCE = 0.5
 """When a difference this large (half a standard deviation) may go unseen, the data are too few to say anything."""
-
-NOW, BEFORE, EARLIER = "now", "before", "earlier"
 
 
 class Params(AnalysisParams):
@@ -85,37 +83,11 @@ def load(snapshot: SnapshotReader, params: Params) -> Inputs:
     tomorrow = pd.Timestamp(last) + pd.Timedelta(days=1)
     now_from = (tomorrow - pd.DateOffset(months=params.period_months)).date()
     before_from = (tomorrow - pd.DateOffset(months=2 * params.period_months)).date()
-    facts = f"""
-    facts AS (
-        SELECT coalesce(a.patient_key, a.admission_key) AS patient, a.admitted_at,
-               {{'gender': lower({known("p.gender")}), 'blood_type': {known("p.blood_type")},
-                'admission_type': {known("a.admission_type")}, 'insurer': {known("a.insurer")},
-                'age_years': a.age_years}} AS traits,
-               CASE WHEN a.admitted_at >= DATE '{now_from}' THEN '{NOW}'
-                    WHEN a.admitted_at >= DATE '{before_from}' THEN '{BEFORE}' ELSE '{EARLIER}' END AS period
-        FROM clinical.admissions a
-        LEFT JOIN clinical.patients p ON p.patient_key = a.patient_key AND p.source = a.source
-    ), latest AS MATERIALIZED (
-        SELECT period, patient, count(*) AS admissions, unnest(arg_max(traits, (admitted_at, traits)))
-        FROM facts WHERE period <> '{EARLIER}' GROUP BY period, patient
-    )"""
-    counts = snapshot.query(
-        f"""
-        WITH {facts}
-        SELECT NULL AS characteristic, period, gender, age_years::DOUBLE AS age_years, count(*) AS patients,
-               sum(admissions)::BIGINT AS admissions
-        FROM latest GROUP BY ALL
-        UNION ALL
-        SELECT characteristic, period, level, NULL, count(*), 0
-        FROM (UNPIVOT latest ON {", ".join(CHARACTERISTICS)} INTO NAME characteristic VALUE level)
-        GROUP BY ALL ORDER BY ALL
-        """
-    )
+    counts = snapshot.query(counts_sql(now_from, before_from))
     of_ages = counts["characteristic"].isna()
-    ages = counts.loc[of_ages, ["period", "gender", "age_years", "patients", "admissions"]].reset_index(drop=True)
-    levels = counts.loc[~of_ages, ["period", "characteristic", "gender", "patients"]].rename(
-        columns={"gender": "level"}
-    )
+    ages = counts.loc[of_ages, ["period", "level", "age_years", "patients", "admissions"]]
+    ages = ages.rename(columns={"level": "gender"}).reset_index(drop=True)
+    levels = counts.loc[~of_ages, ["period", "characteristic", "level", "patients"]]
     return Inputs(ages, levels, first, last, now_from, before_from, int(extent["patients"]))
 
 
