@@ -24,7 +24,7 @@ def applied(cursor: duckdb.DuckDBPyConnection, later: list[bytes], expression: s
     """SQL: the UUID ``expression`` under each of the keys ``later`` in turn; NULL stays NULL.
 
     The keys go into variables of ``cursor`` until :func:`forget`. Each step is the first 128 bits of SHA-256(subkey,
-    text), its subkey HMAC-SHA256(key, purpose) cut to 128 bits, like the first pseudonym.
+    text), its subkey HMAC-SHA256(key, purpose) cut to 128 bits, like a person's first pseudonym.
     """
     for number, key in enumerate(later):
         subkey = hmac.digest(key, b"pseudonym", "sha256")[:SUBKEY_BYTES]

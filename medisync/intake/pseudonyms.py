@@ -1,9 +1,10 @@
 """Keyed pseudonyms computed inside DuckDB, so that names never reach Python.
 
 The key is made at first start, lies in ``data/keys/`` readable by the owner alone, and is never logged. Without it
-nobody can find a patient from a key or check a guess. A pseudonym is a keyed SHA-256 cut to half its length (AMAC:
-Bellare, Bernstein, Tessaro, Eurocrypt 2016), which costs a short text one block of SHA-256 where HMAC costs four;
-docs/privacy.md has the argument.
+nobody can find a patient from a key or check a guess. A person's pseudonym is a keyed SHA-256 cut to half its length
+(AMAC: Bellare, Bernstein, Tessaro, Eurocrypt 2016), which costs a short text one block where HMAC costs four. That of
+an admission, of which there is another one in every row, is a keyed MD5, a quarter of that. docs/privacy.md has the
+argument for both.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def pseudonym_key(settings: Settings) -> bytes:
 
 
 def install(cursor: duckdb.DuckDBPyConnection, key: bytes, source: str) -> None:
-    """Give ``cursor`` the functions ``admission_pseudonym(text) -> UUID``, ``patient_pseudonym`` and
-    ``practitioner_pseudonym``: the first 128 bits of SHA-256(subkey, text); NULL for NULL.
+    """Give ``cursor`` the functions ``patient_pseudonym(text) -> UUID`` and ``practitioner_pseudonym``: the first 128
+    bits of SHA-256(subkey, text); and ``admission_pseudonym``: MD5(subkey, text), its bytes reversed, which is how
+    DuckDB makes a UUID of the number without writing it out. NULL for NULL.
 
     Each purpose has a subkey of its own, HMAC-SHA256(key, purpose) cut to 128 bits. Admissions belong to their source,
     so theirs holds the source; a patient or practitioner whom two sources know by one identifier stays the same one.
@@ -58,7 +60,11 @@ def install(cursor: duckdb.DuckDBPyConnection, key: bytes, source: str) -> None:
     ):
         subkey = hmac.digest(first, message.encode(), "sha256")[:SUBKEY_BYTES]
         cursor.execute(f"SET VARIABLE {purpose}_subkey = ?::BLOB", [subkey])
-        pseudonym = f"unhex(substring(sha256(getvariable('{purpose}_subkey') || encode(message)), 1, 32))::UUID"
+        keyed = f"getvariable('{purpose}_subkey') || encode(message)"
+        if purpose == "admission":
+            pseudonym = f"md5_number({keyed})::BIT::BLOB::UUID"
+        else:
+            pseudonym = f"unhex(substring(sha256({keyed}), 1, 32))::UUID"
         for name in (f"{purpose}_pseudonym", f"computed_{purpose}_pseudonym"):
             cursor.execute(
                 f"CREATE OR REPLACE TEMP MACRO {name}(message) AS {generations.applied(cursor, later, pseudonym)}"

@@ -17,9 +17,12 @@ BOOKKEEPING = ("deliveries", "quarantine", "table_versions", "quality", "key_gen
 """Tables of the schema clinical that hold no patient's values. A step that gives one of them another column must make
 it anew, as step 7 does: DuckLake 1.0 reads added columns of inlined rows as NULL, whatever was written."""
 
-OTHER_KEYS_BEFORE, OTHER_KEYS_OF = 7, "healthcare_csv"
-"""Before this version, files of this layout gave their admissions other keys: each would be there twice once a file
-told of it again. The new keys cannot be made of the old ones, and the text they are made of is not kept."""
+OTHER_KEYS_BEFORE = 8
+"""Before this version, admissions had keys of another kind: each would be there twice once a file told of it again. The
+new keys cannot be made of the old ones, and the text they are made of is not kept."""
+
+KEYED_BY_ADMISSION = ("admissions", "superseded_admissions", "waiting")
+"""Tables of the schema clinical one of which has a row wherever a key of an admission is kept."""
 
 
 def steps() -> list[tuple[int, str]]:
@@ -42,11 +45,12 @@ def current_version(connection: duckdb.DuckDBPyConnection) -> int:
     return int(version or 0)
 
 
-def _has_other_keys(connection: duckdb.DuckDBPyConnection) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM lake.clinical.deliveries WHERE layout = ? AND status = 'loaded' LIMIT 1", [OTHER_KEYS_OF]
+def _has_admissions(connection: duckdb.DuckDBPyConnection) -> bool:
+    there = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = 'clinical'"
     ).fetchall()
-    return bool(found)
+    tables = [name for name in KEYED_BY_ADMISSION if (name,) in there]
+    return any(connection.execute(f"SELECT 1 FROM lake.clinical.{name} LIMIT 1").fetchall() for name in tables)
 
 
 def migrate(connection: duckdb.DuckDBPyConnection) -> None:
@@ -62,10 +66,10 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
             f"The lake has schema version {current}; this MediSync ({__version__}) knows {newest}.",
             hint="Install the newer MediSync that wrote it.",
         )
-    if 0 < current < OTHER_KEYS_BEFORE and _has_other_keys(connection):
+    if 0 < current < OTHER_KEYS_BEFORE and _has_admissions(connection):
         raise LakeTooOldError(
-            f"The lake, of schema version {current}, holds admissions of the healthcare CSV under keys that this "
-            f"MediSync ({__version__}) does not make; a file that tells of them again would add them once more.",
+            f"The lake, of schema version {current}, holds admissions under keys that this MediSync ({__version__}) "
+            "does not make; a file that tells of them again would add them once more.",
             hint="Load the files of data/archive/ into a new workspace, another MEDISYNC_DATA.",
         )
     for version, sql in known:

@@ -13,7 +13,6 @@ import duckdb
 import pytest
 
 from medisync.errors import LakeBusyError, LakeTooOldError, LakeVersionError, MediSyncError, NoDataError
-from medisync.intake.layouts.healthcare import HEALTHCARE_CSV
 from medisync.lake import Lake, Snapshot, extensions, schema
 from medisync.settings import Settings
 
@@ -184,28 +183,45 @@ class TestSchema:
         assert messages == [{"commit_message": f"schema version {newest + 2}"}]
         new.close()
 
-    @pytest.mark.parametrize("status", ["loaded", "refused"])
-    def test_admissions_under_keys_of_another_kind_are_refused(self, workspace: Settings, status: str) -> None:
-        """What was refused left no admission, and so no key."""
+    @pytest.mark.parametrize(("version", "holds"), [(6, "admissions"), (7, "admissions"), (7, "nothing")])
+    def test_admissions_under_keys_of_another_kind_are_refused(
+        self, workspace: Settings, version: int, holds: str
+    ) -> None:
         known = schema.steps()
         with pytest.MonkeyPatch.context() as then:
-            then.setattr(schema, "steps", lambda: known[:6])
+            then.setattr(schema, "steps", lambda: known[:version])
+            then.setattr(schema, "BOOKKEEPING", ())
             old = Lake(workspace)
-            keep_records(old, "d1", layout=HEALTHCARE_CSV.name, status=status)
+            if holds == "admissions":
+                with old.transaction("delivery d1") as transaction:
+                    transaction.execute(
+                        "INSERT INTO lake.clinical.admissions (source, admission_key, patient_key, admitted_at, "
+                        "delivery_id) VALUES ('s', uuid(), uuid(), now()::TIMESTAMP, 'd1')"
+                    )
+            else:
+                old.connection()
             before = old.last_snapshot_id()
             old.close()
         lake = Lake(workspace)
-        if status == "refused":
+        if holds == "nothing":
             assert schema.current_version(lake.connection()) == known[-1][0]
             lake.close()
             return
-        with pytest.raises(
-            LakeTooOldError, match="schema version 6, holds admissions of the healthcare CSV"
-        ) as refusal:
+        with pytest.raises(LakeTooOldError, match=f"schema version {version}, holds admissions under keys") as refusal:
             lake.connection()
         assert "data/archive/" in str(refusal.value)
         with Snapshot(workspace) as snapshot:
             assert snapshot.snapshot_id == before
+
+    def test_the_lake_says_of_what_kind_its_keys_are(self, lake: Lake) -> None:
+        said = lake.query(
+            "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = 'lake' "
+            "AND table_name = 'admissions' AND comment IS NOT NULL ORDER BY ALL"
+        )
+        assert [(row["column_name"], row["comment"][:9]) for row in said] == [
+            ("admission_key", "Keyed MD5"),
+            ("patient_key", "First hal"),
+        ]
 
     def test_bookkeeping_made_anew_keeps_its_rows_also_those_of_older_snapshots(self, workspace: Settings) -> None:
         known = schema.steps()
