@@ -17,6 +17,7 @@ from medisync import __version__
 from medisync.backend.sqlite_copy import copy_database
 from medisync.errors import UserError
 from medisync.lake import Lake
+from medisync.upkeep import databases
 from medisync.upkeep.manifest import NAME, BackupDamagedError, Entry, Manifest, read_manifest, sha256_of
 
 CATALOG, LAKE_FILES, LEDGER, PREFECT = "lake/catalog.sqlite", "lake/files", "ledger.sqlite", "prefect/prefect.db"
@@ -57,13 +58,14 @@ def backup(
 
     The write lock is held while the catalog is copied (milliseconds to seconds), not for the files: what a snapshot
     refers to is never changed, and clean-up deletes nothing younger than a day. The ledger comes after the catalog, so
-    that its memory of releases knows at least what the lake holds. Raises BackupTargetError, DatabaseCopyError.
+    that its memory of releases knows at least what the lake holds. A backup holds them as SQLite files, also where they
+    lie in Postgres. Raises BackupTargetError, DatabaseCopyError, DatabaseAwayError.
     """
     settings = lake.settings
-    if not lake.backend.holds_files:
+    if with_prefect and not lake.backend.holds_files:
         raise BackupTargetError(
-            f"Catalog and ledger are no files here, they lie in the {lake.backend.title}.",
-            hint="Back that up with pg_dump, then the files; see docs/operate.md.",
+            f"Prefect's history of flow runs lies in the {lake.backend.title}.",
+            hint="Leave --prefect out, and keep it with: pg_dump --schema prefect",
         )
     destination = destination.expanduser().absolute()
     for folder in (settings.data, settings.reports):
@@ -72,7 +74,7 @@ def backup(
     if settings.has_object_storage:
         raise BackupTargetError(
             f"The lake's files lie in {settings.lake_place}, which this does not copy.",
-            hint="Have the storage keep versions of them, and back the database up with its own tools.",
+            hint="Have the storage keep versions of them, and back the database up with pg_dump.",
         )
     if not lake.exists:
         raise BackupTargetError("There is nothing to back up yet.", hint="Deliver a file first.")
@@ -86,14 +88,14 @@ def backup(
     writer = _Writer(folder, before)
     with lake.lock():
         (folder / CATALOG).parent.mkdir()
-        copy_database(settings.catalog_file, folder / CATALOG)
+        databases.copy_catalog(lake.backend, folder / CATALOG)
     snapshot, names = catalog_contents(folder / CATALOG)
     writer.note(CATALOG)
     for name in names:
         writer.keep(lake.files / name, f"{LAKE_FILES}/{name}", never_changes=True)
-    copy_database(settings.ledger, folder / LEDGER) if settings.ledger.exists() else None
+    databases.copy_ledger(lake.backend, folder / LEDGER)
     parts = ["sources", VERSIONS, *(["keys"] if with_keys else []), *(["archive"] if with_archive else [])]
-    if settings.ledger.exists():
+    if (folder / LEDGER).exists():
         writer.note(LEDGER)
     for part in parts:
         place = settings.versions if part == VERSIONS else settings.data / part

@@ -1,4 +1,4 @@
-"""A DuckLake's catalog copied from an SQLite file into a schema of Postgres, and both compared.
+"""A DuckLake's catalog copied from an SQLite file into a schema of Postgres or back, and both compared.
 
 DuckLake has the same tables on both, with types of their own: SQLite knows no boolean, UUID or timestamp, and rows that
 are inlined are kept in whatever the database can hold exactly. Everything is done by DuckDB, which has both attached.
@@ -32,6 +32,8 @@ IN_POSTGRES = {
     "uuid": "UUID",
 }
 """Type of a lake's column -> how Postgres keeps it in an inlined row; all others as text."""
+NUMBERS = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+"""What Postgres has, as DuckDB calls it, and SQLite keeps as numbers; all else is text there."""
 PINNED = 4
 """Snapshots read by runs whose contents are compared, beside the oldest and the newest."""
 
@@ -64,6 +66,32 @@ def copy(catalog: Path, address: Address, schema: str, files: Path) -> None:
             connection.execute(f"INSERT INTO new.{schema}.{table} ({names}) SELECT {values} FROM old.{table}")
         place = quoted(f"{files}/")
         connection.execute(f"UPDATE new.{schema}.ducklake_metadata SET value = '{place}' WHERE key = 'data_path'")
+        connection.execute("COMMIT")
+
+
+def copy_out(address: Address, schema: str, catalog: Path, files: Path) -> None:
+    """The other way: ``schema`` as the new SQLite file ``catalog``, which says that its files lie in ``files``.
+
+    The caller sees to it that nobody writes meanwhile.
+    """
+    with closing(open_duckdb("ducklake", "sqlite_scanner")) as connection:
+        connection.execute(f"ATTACH 'ducklake:sqlite:{quoted(catalog)}' AS made (DATA_PATH '{quoted(files)}')")
+        connection.execute("DETACH made")
+    catalog.chmod(0o600)
+    with _both(catalog, address, schema, writes=True) as connection:
+        for table in _tables(connection, "new"):
+            if INLINED.fullmatch(table):
+                connection.execute(f"CREATE TABLE old.{table} ({_inlined_columns_out(connection, schema, table)})")
+        connection.execute("BEGIN")
+        for table in _tables(connection, "new"):
+            columns = _kinds(connection, "old", table)
+            names = ", ".join(f'"{name}"' for name in columns)
+            of_new = _kinds(connection, "new", table, schema)
+            values = ", ".join(_out(name, of_new[name], kind) for name, kind in columns.items())
+            connection.execute(f"DELETE FROM old.{table}")
+            connection.execute(f"INSERT INTO old.{table} ({names}) SELECT {values} FROM new.{schema}.{table}")
+        place = quoted(f"{files}/")
+        connection.execute(f"UPDATE old.ducklake_metadata SET value = '{place}' WHERE key = 'data_path'")
         connection.execute("COMMIT")
 
 
@@ -149,10 +177,10 @@ def _contents(connection: duckdb.DuckDBPyConnection, attached: str) -> dict[str,
 
 
 @contextmanager
-def _both(catalog: Path, address: Address, schema: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def _both(catalog: Path, address: Address, schema: str, *, writes: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     with closing(open_duckdb("sqlite_scanner", "postgres_scanner", "icu")) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"ATTACH '{quoted(catalog)}' AS old (TYPE sqlite, READ_ONLY)")
+        connection.execute(f"ATTACH '{quoted(catalog)}' AS old (TYPE sqlite{'' if writes else ', READ_ONLY'})")
         connection.execute(f"ATTACH '{quoted(address.dsn())}' AS new (TYPE postgres, SCHEMA '{schema}')")
         yield connection
 
@@ -168,9 +196,7 @@ def _tables(connection: duckdb.DuckDBPyConnection, database: str) -> list[str]:
 
 def _columns(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> tuple[str, str]:
     """The table's columns, and the same as they come from the old catalog in the new one's types."""
-    sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = ? AND table_name = ?"
-    old = dict(connection.execute(sql, ["old", table]).fetchall())
-    new = dict(connection.execute(f"{sql} AND schema_name = ?", ["new", table, schema]).fetchall())
+    old, new = _kinds(connection, "old", table), _kinds(connection, "new", table, schema)
     if old.keys() != new.keys():
         raise DifferenceError(f"{table} has other columns")
     values = []
@@ -180,25 +206,53 @@ def _columns(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> 
     return ", ".join(f'"{name}"' for name in new), ", ".join(values)
 
 
+def _kinds(
+    connection: duckdb.DuckDBPyConnection, database: str, table: str, schema: str | None = None
+) -> dict[str, str]:
+    """The table's columns in order, and their types as DuckDB sees them."""
+    rows = connection.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = ? AND table_name = ? "
+        "AND schema_name = coalesce(?, schema_name) ORDER BY column_index",
+        [database, table, schema],
+    ).fetchall()
+    return {str(name): str(kind) for name, kind in rows}
+
+
 def _inlined_columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     """The columns of a table of inlined rows, as Postgres would keep them."""
-    found = INLINED.fullmatch(table)
-    of_lake: dict[str, str] = {}
-    if found and found[2]:
-        rows = connection.execute(
-            "SELECT column_name, column_type FROM old.ducklake_column WHERE table_id = ? ORDER BY begin_snapshot",
-            [int(found[2])],
-        ).fetchall()
-        of_lake = dict(rows)
-    names = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = 'old' AND table_name = ? "
-        "ORDER BY column_index",
-        [table],
-    ).fetchall()
+    of_lake = _of_lake(connection, "old", table)
     own = ("row_id", "begin_snapshot", "end_snapshot", "file_id")
     return ", ".join(
-        f'"{name}" {"BIGINT" if name in own or not of_lake else _in_postgres(of_lake[name])}' for name, _ in names
+        f'"{name}" {"BIGINT" if name in own or not of_lake else _in_postgres(of_lake[name])}'
+        for name in _kinds(connection, "old", table)
     )
+
+
+def _inlined_columns_out(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> str:
+    """The same as SQLite would keep them: whole numbers and truth values as numbers, all else as text."""
+    of_lake = _of_lake(connection, f"new.{schema}", table)
+    kinds = _kinds(connection, "new", table, schema)
+    return ", ".join(
+        f'"{name}" {"BLOB" if of_lake.get(name) == "blob" else "BIGINT" if kind in NUMBERS else "VARCHAR"}'
+        for name, kind in kinds.items()
+    )
+
+
+def _of_lake(connection: duckdb.DuckDBPyConnection, catalog: str, table: str) -> dict[str, str]:
+    """The lake's types of the columns of a table of inlined rows; nothing for one of deletions."""
+    found = INLINED.fullmatch(table)
+    if not found or not found[2]:
+        return {}
+    rows = connection.execute(
+        f"SELECT column_name, column_type FROM {catalog}.ducklake_column WHERE table_id = ? ORDER BY begin_snapshot",
+        [int(found[2])],
+    ).fetchall()
+    return dict(rows)
+
+
+def _out(name: str, kind: str, wanted: str) -> str:
+    """A column of Postgres as SQLite's type ``wanted``."""
+    return f'decode("{name}")' if kind == "BLOB" and wanted == "VARCHAR" else f'CAST("{name}" AS {wanted})'
 
 
 def _in_postgres(kind: str) -> str:

@@ -100,13 +100,24 @@ def migrate(settings: Settings, say: Say = lambda _: None) -> MigrationReport:
 
 
 def _move(source: SqliteBackend, target: PostgresBackend, scratch: Path, say: Say) -> MigrationReport:
-    address = target.address
     catalog, ledger = scratch / "catalog.sqlite", scratch / "ledger.sqlite"
     copy_database(source.settings.catalog_file, catalog)
     if source.has_ledger():
         copy_database(source.settings.ledger, ledger)
+    report = fill(target, catalog, ledger, catalog_copy.folder_of(catalog), say)
+    (source.settings.run_state / "recall.json").unlink(missing_ok=True)
+    return report
+
+
+def fill(
+    target: PostgresBackend, catalog: Path, ledger: Path, lying: Path, say: Say = lambda _: None
+) -> MigrationReport:
+    """Put a workspace's SQLite files, which nobody has open, and the Parquet files in ``lying`` into ``target``.
+
+    The caller holds the lock LOCK of it. Raises MigrationError, DatabaseAwayError; it is then as it was.
+    """
+    address = target.address
     files, final = target.settings.lake_folder, target.has_lake()
-    lying = catalog_copy.folder_of(catalog)
     schema = LAKE if final else LAKE + DRAFT
     if not final:
         _begin(address)
@@ -128,7 +139,6 @@ def _move(source: SqliteBackend, target: PostgresBackend, scratch: Path, say: Sa
     if not final:
         _finish(address)
     note_server(target.settings, str(address))
-    (source.settings.run_state / "recall.json").unlink(missing_ok=True)
     return MigrationReport(str(address), True, snapshot, tuple(chosen), catalog_rows, lake_rows, ledger_rows, copied)
 
 

@@ -16,8 +16,6 @@ from medisync.errors import LakeBusyError, NoDataError, WrongProfileError
 from medisync.lake import Lake, Snapshot
 from medisync.settings import Settings
 from medisync.upkeep import health
-from medisync.upkeep.backup import BackupTargetError, backup
-from medisync.upkeep.restore import NotEmptyError, restore
 from tests.support.admissions_csv import admissions, write_csv
 from tests.support.postgres import PostgresServer
 
@@ -155,11 +153,3 @@ def test_no_transaction_stays_open_in_the_database(lake: Lake, postgres: Postgre
                 "AND pid <> pg_backend_pid()"
             ).fetchall()
     assert rows == []
-
-
-def test_what_copies_files_says_that_there_are_none(lake: Lake, tmp_path: Path) -> None:
-    add(lake, 1)
-    with pytest.raises(BackupTargetError, match="pg_dump"):
-        backup(lake, tmp_path / "backups")
-    with pytest.raises(NotEmptyError, match="medisync migrate"):
-        restore(lake.settings, tmp_path / "backups")
