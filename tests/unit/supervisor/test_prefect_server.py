@@ -1,11 +1,14 @@
-"""Garbage that has to wait for a lock holds up the collector's thread, not the event loop."""
+"""Garbage that has to wait for a lock holds up the collector's thread, not the event loop; sockets hold up nobody."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+import pytest
 
 # What happens in Prefect's server: the event loop's thread holds the write lock of one connection and has to go on to
 # release it; a second connection waits for that lock in a thread; a forgotten cursor of it hangs in a cycle.
@@ -82,3 +85,40 @@ def test_in_the_holders_own_thread_nothing_would_go_on(tmp_path: Path) -> None:
     # The error's text is asked for after the error, and what the other thread did in between may have replaced it.
     answers = {f"{message}|MainThread|False" for message in ("database is locked", "not an error")}
     assert played(tmp_path, "here", 1) in answers
+
+
+async def answered_beside(kind: str) -> bool:
+    """Whether a server that answers one request at a time, as Prefect limits itself, answers one beside an open
+    socket or an unfinished request."""
+    from prefect.server.api.server import RequestLimitMiddleware
+
+    async def app(scope: dict[str, str], receive: None, send: None) -> None:
+        del receive, send
+        if scope["path"] == "/open":
+            await asyncio.Event().wait()
+
+    server = RequestLimitMiddleware(app, limit=1)
+    tasks = [
+        asyncio.create_task(server({"type": one, "path": path}, None, None))
+        for one, path in ((kind, "/open"), ("http", "/health"))
+    ]
+    for _ in range(20):  # nothing here waits for anything but the limit
+        await asyncio.sleep(0)
+    is_done = tasks[1].done()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return is_done
+
+
+def test_open_sockets_leave_room_for_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.server.api.server import RequestLimitMiddleware
+
+    from medisync.supervisor.prefect_server import let_sockets_pass
+
+    monkeypatch.setattr(RequestLimitMiddleware, "__call__", RequestLimitMiddleware.__call__)
+    # Why this is there at all: should the stock server answer, it is no longer needed.
+    assert not asyncio.run(answered_beside("websocket"))
+    let_sockets_pass()
+    assert asyncio.run(answered_beside("websocket"))
+    assert not asyncio.run(answered_beside("http"))
