@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from medisync.backend.database import SCHEMES, Address, address_of, parse
 from medisync.cli.output import Console
 from medisync.errors import NoDataError
 from medisync.settings import Settings, load_settings
 
 
 def privacy_scan(
-    path: Annotated[list[Path], typer.Argument(help="Files and folders to search.")],
+    path: Annotated[
+        list[str], typer.Argument(help="Files and folders to search, and addresses as postgresql://user@host/database.")
+    ],
     delivery: Annotated[
         list[str] | None, typer.Option(help="Deliveries whose people are sought; all that are kept when none is given.")
     ] = None,
@@ -22,13 +25,16 @@ def privacy_scan(
 ) -> None:
     """Search files, folders and databases for people of a delivery; exit code 1 when one is found.
 
-    A workspace's folders of raw files and keys are left out. What is found is told by file and kind, never by value.
+    A workspace's folders of raw files and keys are left out; in the server profile its database belongs to it. What is
+    found is told by file or table, and kind, never by value.
     """
     from medisync.intake.privacy import identifiers_of, scan
 
-    console = Console(quiet=as_json)
-    sources = list(file or []) or _kept(load_settings(), delivery or [])
-    for one in (*path, *sources):
+    console, settings = Console(quiet=as_json), load_settings()
+    databases = _databases(path, settings)
+    paths = [Path(one) for one in path if not _is_address(one)]
+    sources = list(file or []) or _kept(settings, delivery or [])
+    for one in (*paths, *sources):
         if not one.exists():
             raise typer.BadParameter(f"there is no {one.name}")
     with console.working("Reading the deliveries"):
@@ -36,7 +42,7 @@ def privacy_scan(
     if not len(identifiers):
         raise NoDataError("Nothing in these deliveries identifies a person.", hint="Is it the file that was delivered?")
     with console.working("Searching"):
-        report = scan(path, identifiers)
+        report = scan(paths, identifiers, databases)
     if as_json:
         console.data(report.as_json())
     else:
@@ -47,11 +53,28 @@ def privacy_scan(
         for reason, number in sorted(report.left_out.items()):
             console.say(f"Left out, since it tells nobody for sure: {number:,} ({reason})")
         console.say(
-            f"{len({one.file for one in report.findings}):,} of {report.files:,} files hold something of "
+            f"{len({one.file for one in report.findings}):,} of {report.files:,} files and tables hold something of "
             f"{report.sought:,} identifiers."
         )
     if report.findings or report.unreadable:
         raise typer.Exit(1)
+
+
+def _is_address(text: str) -> bool:
+    return text.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
+
+
+def _databases(named: list[str], settings: Settings) -> list[Address]:
+    """Those that are named, and the workspace's own when its data folder is."""
+    try:
+        found = [parse(one, settings.database_passfile) for one in named if _is_address(one)]
+    except ValueError as error:
+        raise typer.BadParameter(f"the address of a database: {error}") from None
+    data = settings.data.resolve()
+    own = address_of(settings) if settings.is_server else None
+    if own and own not in found and any(Path(one).resolve() == data for one in named if not _is_address(one)):
+        found.append(own)
+    return found
 
 
 def _kept(settings: Settings, deliveries: list[str]) -> list[Path]:

@@ -5,6 +5,7 @@ The tests of this module tell one story and run in their order.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,15 @@ def test_nothing_of_it_lies_in_sqlite_and_the_password_nowhere(
     told += [path.read_text(errors="replace") for path in settings.logs.glob("*.log")]
     told += [workspace.medisync(*words).stdout for words in (["settings"], ["doctor"])]
     assert not [text for text in told if database.password in text]
+
+
+def test_the_privacy_scan_finds_nobody_in_the_database(workspace: RunningWorkspace) -> None:
+    """Catalog, ledger and Prefect's tables, for everybody of the sample."""
+    done = workspace.medisync("privacy-scan", str(workspace.settings.data), "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["findings"], report["unreadable"]) == (0, [], [])
+    assert report["sought"] > 100_000
+    assert report["files"] > 80
 
 
 def test_a_database_that_goes_and_comes_back_loses_nothing(

@@ -17,7 +17,7 @@ import tempfile
 import urllib.parse
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -162,17 +162,22 @@ def _sqlite(path: Path) -> Iterator[str]:
             with suppress(sqlite3.Error):  # a virtual table of an extension
                 cursor = database.execute(f'SELECT * FROM "{table}"')
                 while rows := cursor.fetchmany(ROWS):
-                    lines = (
-                        " | ".join(
-                            value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-                            for value in row
-                            if value is not None
-                        )
-                        for row in rows
-                    )
-                    text = "\n".join(lines)
-                    yield text
-                    yield from _read_as(text, 1)
+                    yield from rows_as_text(rows)
+
+
+def rows_as_text(rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Rows of a database as lines, values apart by bars, bytes as the text they may be; and what that stands for."""
+    lines = (
+        " | ".join(
+            bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | memoryview) else str(value)
+            for value in row
+            if value is not None
+        )
+        for row in rows
+    )
+    text = "\n".join(lines)
+    yield text
+    yield from _read_as(text, 1)
 
 
 def _strings(raw: bytes, depth: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Searching files for identifiers. What is found is told by file and kind, never by value."""
+"""Searching files and databases for identifiers. What is found is told by file and kind, never by value."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from medisync.intake.privacy.contents import texts
 from medisync.intake.privacy.folding import fold
 from medisync.intake.privacy.identifiers import IdentifierKind, Identifiers
 from medisync.intake.privacy.patterns import Patterns
+from medisync.intake.privacy.tables import tables
+
+if TYPE_CHECKING:
+    from medisync.backend.database import Address
 
 RAW_FOLDERS = ("inbox", "processing", "archive", "quarantine", "refused")
 """Of a workspace's data folder: where raw files lie for their owner alone."""
@@ -36,7 +41,7 @@ _DATE = re.compile(
 
 @dataclass(frozen=True)
 class Finding:
-    """``number`` different identifiers of one kind in one file."""
+    """``number`` different identifiers of one kind in one file, or in one table of a database."""
 
     file: str
     kind: IdentifierKind
@@ -60,39 +65,64 @@ class ScanReport:
         return asdict(self)
 
 
-def scan(paths: Iterable[Path], identifiers: Identifiers) -> ScanReport:
-    """Search files and folders, a workspace's raw folders apart, for ``identifiers``."""
-    patterns, surnames = Patterns(identifiers.forms), Patterns(identifiers.surnames)
+def scan(paths: Iterable[Path], identifiers: Identifiers, databases: Iterable[Address] = ()) -> ScanReport:
+    """Search files and folders, a workspace's raw folders apart, and Postgres databases for ``identifiers``.
+
+    Raises DatabaseAwayError.
+    """
+    search = _Search(identifiers)
     findings: list[Finding] = []
     unreadable: list[str] = []
     files = size = 0
     for path, shown in _files(paths):
-        found: set[bytes] = set()
-        names: set[bytes] = set()
-        dates: set[dt.date] = set()
         try:
             files, size = files + 1, size + path.stat().st_size
-            for text in _with_name(path, shown):
-                folded = fold(text)
-                found |= patterns.found(folded)
-                if identifiers.names_in_columns:  # which stand in one column beside the other
-                    found |= patterns.found(folded.replace(b"\x01", b" "))
-                names |= surnames.found(folded)
-                if identifiers.birth_dates:
-                    dates |= _dates_in(folded, identifiers.birth_dates)
+            findings += search.findings(shown, texts(path))
         except FileNotFoundError:  # removed meanwhile, as a log that was rotated
             continue
         except OSError:
             unreadable.append(shown)
+    for address in databases:
+        import psycopg
+
+        for shown, rows in tables(address):
+            files += 1
+            try:
+                findings += search.findings(shown, rows)
+            except psycopg.errors.InsufficientPrivilege:
+                unreadable.append(shown)
+    return ScanReport(files, size, len(identifiers), tuple(findings), tuple(unreadable), dict(identifiers.left_out))
+
+
+class _Search:
+    """The patterns of ``identifiers``, made once."""
+
+    def __init__(self, identifiers: Identifiers) -> None:
+        self._identifiers = identifiers
+        self._patterns, self._surnames = Patterns(identifiers.forms), Patterns(identifiers.surnames)
+
+    def findings(self, shown: str, contents: Iterable[str]) -> Iterator[Finding]:
+        """What of the identifiers is in a file or table, or in its name ``shown``."""
+        identifiers = self._identifiers
+        found: set[bytes] = set()
+        names: set[bytes] = set()
+        dates: set[dt.date] = set()
+        for text in chain([shown], contents):
+            folded = fold(text)
+            found |= self._patterns.found(folded)
+            if identifiers.names_in_columns:  # which stand in one column beside the other
+                found |= self._patterns.found(folded.replace(b"\x01", b" "))
+            names |= self._surnames.found(folded)
+            if identifiers.birth_dates:
+                dates |= _dates_in(folded, identifiers.birth_dates)
         counts: dict[IdentifierKind, set[bytes]] = {}
         for form in found:
             counts.setdefault(identifiers.forms[form], set()).add(form)
-        findings += [Finding(shown, kind, len(forms)) for kind, forms in sorted(counts.items())]
+        yield from (Finding(shown, kind, len(forms)) for kind, forms in sorted(counts.items()))
         if len(names) >= max(FEWEST_SURNAMES, SURNAME_SHARE * len(identifiers.surnames)):
-            findings.append(Finding(shown, IdentifierKind.SURNAMES, len(names)))
+            yield Finding(shown, IdentifierKind.SURNAMES, len(names))
         if births := identifying_dates(dates, identifiers.birth_dates):
-            findings.append(Finding(shown, IdentifierKind.BIRTH_DATE, len(births)))
-    return ScanReport(files, size, len(identifiers), tuple(findings), tuple(unreadable), dict(identifiers.left_out))
+            yield Finding(shown, IdentifierKind.BIRTH_DATE, len(births))
 
 
 def identifying_dates(found: set[dt.date], births: frozenset[dt.date]) -> set[dt.date]:
@@ -137,11 +167,6 @@ def _dates_in(folded: bytes, births: frozenset[dt.date]) -> set[dt.date]:
                     read.add(dt.date(int(y), int(m), int(d)))
             dates |= read & births or read
     return dates
-
-
-def _with_name(path: Path, shown: str) -> Iterator[str]:
-    yield shown
-    yield from texts(path)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:

@@ -17,12 +17,15 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
+from medisync import intake
 from medisync.cli.main import app
 from medisync.intake.privacy import IdentifierKind, Identifiers, identifiers_of, scan
 from medisync.intake.privacy.folding import fold, words
 from medisync.intake.privacy.patterns import Patterns
 from medisync.intake.privacy.scan import identifying_dates
 from medisync.lake import Lake
+from medisync.ledger import Claims, open_ledger
+from medisync.settings import Settings
 from tests.support.admissions_csv import admissions, write_csv
 
 NAME = "Zoë Ünterschlag-Weiß"
@@ -240,6 +243,35 @@ def test_a_name_in_the_lake_is_found_in_its_files_and_in_its_catalog(lake: Lake,
     findings = scan([lake.settings.data], sought).findings
     assert {(Path(one.file).suffix, one.kind) for one in findings} >= {(".parquet", IdentifierKind.NAME)}
     assert any(Path(one.file).name.startswith("catalog.sqlite") for one in findings)
+
+
+def test_a_name_in_postgres_is_found_by_its_table(server_workspace: Settings, tmp_path: Path) -> None:
+    """The workspace's own database belongs to its folder; others are named by their address."""
+    lake = Lake(server_workspace)
+    delivered = write_csv(tmp_path / "delivered.csv", admissions(3))
+    intake.ingest(lake, delivered)
+    command = ["privacy-scan", "--file", str(delivered), "--json"]
+    clean = CliRunner().invoke(app, [*command, str(server_workspace.data)])
+    assert clean.exit_code == 0, clean.output
+    assert json.loads(clean.output)["files"] > 40  # the catalog's and the ledger's tables among them
+    with lake.transaction("planted") as cursor:
+        cursor.execute(
+            "INSERT INTO lake.analytics.results VALUES ('r', 'a', 'full', ?)",
+            [json.dumps({"headline": "Quenaaab Brambleworth is ill"})],
+        )
+    Claims(open_ledger(server_workspace)).add("of Quenaaab Brambleworth", "default")
+    for place in (str(server_workspace.data), server_workspace.database_url):
+        told = CliRunner().invoke(app, [*command, place])
+        assert told.exit_code == 1
+        found = json.loads(told.output)["findings"]
+        assert {one["kind"] for one in found} == {"name"}
+        tables = {one["file"].partition(": ")[2] for one in found}  # in rows, and in what the catalog knows of a column
+        assert {"ledger.claims", "lake.ducklake_table_column_stats"} < tables
+        assert any(one.startswith("lake.ducklake_inlined_data_") for one in tables)
+        assert "brambleworth" not in told.output.lower()
+    wrong = CliRunner().invoke(app, [*command, "postgresql://somebody:secret@host/name"])
+    assert wrong.exit_code == 2
+    assert "secret" not in wrong.output
 
 
 class TestCommand:
