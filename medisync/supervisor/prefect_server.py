@@ -1,10 +1,11 @@
 """Prefect's server without two ways in which it stands still on SQLite.
 
-**For a minute**: its garbage is collected beside the event loop instead of in it. A statement that failed ("database is
-locked") leaves its cursor in a reference cycle. When the collector later runs in the event loop's thread and finalises
-such a cursor, SQLite asks for the mutex of the cursor's connection; if that connection is just then waiting for the write
-lock, the event loop waits with it, the transaction that holds the lock waits for the event loop, and all three wait until
-the busy timeout of 60 s is over. A thread of its own may wait there without harm, so the collector runs in one.
+**For a minute**: its garbage is collected beside the event loop instead of in it. A statement that failed ("database
+is locked") leaves its cursor in a reference cycle. When the collector later runs in the event loop's thread and
+finalises such a cursor, SQLite asks for the mutex of the cursor's connection; if that connection is just then waiting
+for the write lock, the event loop waits with it, the transaction that holds the lock waits for the event loop, and all
+three wait until the busy timeout of 60 s is over. A thread of its own may wait there without harm, so the collector
+runs in one.
 
 **For ever**: the stock server answers a hundred requests at a time, and counts a web socket as a request for as long as
 it is open. A flow run has four of them open while it runs. So with 25 flow runs at once all hundred are taken, by flow
