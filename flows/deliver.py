@@ -39,7 +39,7 @@ def deliver(delivery_id: str) -> dict[str, Any]:
     # Loaded, but by an earlier try of this run: that may have ended before its round.
     is_due = any(report.changed or (report.status == "loaded" and not report.seconds) for report in reports)
     try:
-        outcomes = run_round(trigger=f"delivery {delivery_id}") if is_due else []
+        outcomes = run_round(trigger=f"delivery {delivery_id}", since=lake().last_snapshot_id()) if is_due else []
     finally:
         show_deliveries(delivery_id, reports)  # last: nobody waits for it as for the numbers
     if failure is not None:

@@ -51,10 +51,12 @@ def run_round(
     parameters: dict[str, Any] | None = None,
     choices: Sequence[dict[str, Any]] = ({},),
     force: bool = False,
+    since: int | None = None,
 ) -> list[Outcome]:
     """A round of analyses, several notebooks at once; a failed one is an outcome and leaves the others alone.
 
-    Each analysis runs once for each of ``choices``, which are added to ``parameters``.
+    Each analysis runs once for each of ``choices``, which are added to ``parameters``. With ``since``, a snapshot, one
+    that has read it or a later one when the turn comes is the answer: who brought what came later waits, too.
     """
     request = story.Request(trigger=trigger, requested_by=requested_by, flow_run_id=flow_run.id)
     settings = lake().settings
@@ -69,9 +71,10 @@ def run_round(
                 lake(), names, parameters={**(parameters or {}), **choice}, force=force, is_scheduled=is_scheduled
             )
         ]
-        due = [one for one in plans if one.answered_by is None]
-        earlier = EarlierRuns.of(lake(), due)
-        waiting = earlier.longest_first(due)
+        earlier = EarlierRuns.of(lake(), [one for one in plans if one.answered_by is None])
+        if since is not None:
+            plans = [one if one.answered_by else earlier.answered(one, since) for one in plans]
+        waiting = earlier.longest_first(one for one in plans if one.answered_by is None)
         common = {"request": request, "earlier": earlier}
         tasks = [{"analysis": one.analysis, "chosen": one, **common} for one in waiting]
         ran = {one.run_key: outcome for one, outcome in zip(waiting, run_each(run_analysis, tasks), strict=True)}

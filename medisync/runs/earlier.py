@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Self
 
 from medisync.analyses.contract import Result
 from medisync.lake import Lake
-from medisync.runs.planning import Plan, latest_of, parameters_hash
+from medisync.runs.planning import Plan, answers_for, latest_of, parameters_hash
 from medisync.runs.published import results_of
 from medisync.runs.record import RunRecord
 
@@ -36,6 +37,12 @@ class EarlierRuns:
     def record(self, analysis: str, hash_of_parameters: str) -> RunRecord | None:
         """The newest completed run of the analysis with these parameters."""
         return self._records.get((analysis, hash_of_parameters))
+
+    def answered(self, planned: Plan, snapshot_id: int) -> Plan:
+        """``planned`` with the run before as its answer, if that read this snapshot or a later one."""
+        before = self.record(planned.analysis, parameters_hash(planned))
+        is_answer = before is not None and answers_for(planned, before, snapshot_id)
+        return replace(planned, answered_by=before) if is_answer else planned
 
     def result(self, lake: Lake, record: RunRecord) -> Result | None:
         """The full result of one of :meth:`record`; those of all are read at the first call."""

@@ -153,6 +153,12 @@ def latest_of(lake: Lake, wanted: Collection[tuple[str, str]]) -> dict[tuple[str
     return {key: RunRecord.model_validate_json(found[key]) for key in wanted if key in found}
 
 
+def answers_for(planned: Plan, record: RunRecord, snapshot_id: int) -> bool:
+    """Whether ``record`` read this snapshot or a later one, and differs from what is planned in nothing but data."""
+    of_then = _run_key(planned.notebook, planned.parameters, planned.code, record.inputs, planned.settings, None)
+    return record.snapshot_id >= snapshot_id and of_then == record.run_key
+
+
 def _is_due(lake: Lake, planned: Plan) -> bool:
     """Whether the schedule of an analysis, ``hourly`` unless it names another, lets it run now."""
     hours = registry.SCHEDULES[planned.notebook.schedule or registry.HOURLY]
@@ -175,7 +181,19 @@ def _planned(
     inputs = {table: versions.get(table, 0) for table in notebook.reads}
     code = identity.code_of(notebook)
     settings = identity.settings_of(notebook, lake.settings)
-    key = identity.run_key(
+    key = _run_key(notebook, values, code, inputs, settings, known_on)
+    return Plan(notebook, values, snapshot_id, inputs, code, settings, key, None, known_on=known_on)
+
+
+def _run_key(
+    notebook: AnalysisNotebook,
+    values: dict[str, Any],
+    code: Closure,
+    inputs: dict[str, int],
+    settings: dict[str, str],
+    known_on: dt.datetime | None,
+) -> str:
+    return identity.run_key(
         analysis=notebook.analysis,
         parameters=values,
         notebook_hash=notebook.notebook_hash,
@@ -184,7 +202,6 @@ def _planned(
         settings=settings,
         known_on=known_on,
     )
-    return Plan(notebook, values, snapshot_id, inputs, code, settings, key, None, known_on=known_on)
 
 
 def _answers(lake: Lake, run_keys: list[str]) -> dict[str, RunRecord]:

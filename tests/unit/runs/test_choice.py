@@ -17,6 +17,7 @@ from medisync.errors import LakeBusyError, NoDataError, ParameterError, UnknownA
 from medisync.intake import DeliveryStatus
 from medisync.lake import Lake
 from medisync.runs import closure, identity, registry, story
+from medisync.runs.earlier import EarlierRuns
 from medisync.runs.published import Freshness, published
 from medisync.runs.publishing import publish
 from medisync.runs.record import Outcome, RunRecord, RunStatus, new_run_id
@@ -118,6 +119,23 @@ class TestWhatRunsAgain:
             "count": Freshness.CURRENT,
             "pills": Freshness.UPDATING,
         }
+
+    def test_not_for_data_that_a_run_has_read_though_there_are_newer(self, filled: Lake, tmp_path: Path) -> None:
+        """Those who brought the newer ones wait for a round, too: see run_round."""
+        mine = filled.last_snapshot_id()
+        records = answer_all(filled)
+        intake.ingest(filled, write_csv(tmp_path / "newer.csv", admissions(12)), source="newer")
+        theirs = filled.last_snapshot_id()
+        assert mine is not None
+        assert theirs is not None
+        plans = story.plan(filled)
+        assert [one.answered_by for one in plans] == [None, None]
+        earlier = EarlierRuns.of(filled, plans)
+        assert {one.analysis: earlier.answered(one, mine).answered_by for one in plans} == records
+        assert [earlier.answered(one, theirs).answered_by for one in plans] == [None, None]
+        write_notebook(filled.settings.analyses, "pills", OPEN, "x = 1", publishing_cell("pills"))
+        changed = [earlier.answered(one, mine) for one in story.plan(filled)]
+        assert {one.analysis: one.answered_by for one in changed} == {"count": records["count"], "pills": None}
 
     def test_none_after_a_repeat(self, filled: Lake, tmp_path: Path) -> None:
         answer_all(filled)
