@@ -1,8 +1,8 @@
 """One round of analyses at a time.
 
 Whoever waits finds, when its turn comes, that a round which began after its data were there has answered for them,
-even where there are newer ones by then: who brought those waits as well. So many deliveries at once need few rounds, and
-those who wait do not become more and more.
+even where there are newer ones by then: who brought those waits as well. So many deliveries at once need few rounds,
+and those who wait do not become more and more.
 """
 
 from __future__ import annotations
