@@ -11,10 +11,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 
+from medisync.backend import queue
 from medisync.backend.backend import HeldLock
 from medisync.errors import LakeBusyError, LockBusyError
 
@@ -61,19 +62,30 @@ def file_lock(path: Path, *, seconds: float | None, name: str = "") -> Iterator[
         if seconds is None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         else:
-            _wait(descriptor, seconds, name)
+            _wait(descriptor, path, seconds, name)
         yield _File()
     finally:
         os.close(descriptor)  # and with it the lock
 
 
-def _wait(descriptor: int, seconds: float, name: str) -> None:
+def _wait(descriptor: int, path: Path, seconds: float, name: str) -> None:
+    """Take the lock when it is free and nobody waits, else after those who came before. Folders have no queue."""
+    has_queue = path.suffix == ".lock"
+    if (seconds <= 0 or not has_queue or not queue.is_waited_for(path)) and _is_taken(descriptor):
+        return
     deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise busy(name, seconds) from None
+    with queue.place(path) if has_queue and seconds > 0 else nullcontext() as place:
+        while time.monotonic() < deadline:
+            if (place is None or place.is_first()) and _is_taken(descriptor):
+                return
             time.sleep(POLL_SECONDS)
+    raise busy(name, seconds)
+
+
+def _is_taken(descriptor: int) -> bool:
+    """Whether the lock was free, and is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
