@@ -27,6 +27,9 @@ LONGEST_POLL_SECONDS = 1.5
 RESTS = 8
 """While nobody listens, commits that follow each other closely are looked at together, so that the round that makes
 them has the cores: after a look the poller rests so many times as long as it took, at most LONGEST_POLL_SECONDS."""
+UNASKED_SECONDS = 10.0
+UNASKED = 2
+"""When nobody has asked anything for that long either, it rests so many times longer."""
 NOTEBOOKS_EVERY = 10
 """In how many looks the notebooks' folder is looked at, too."""
 TROUBLE_SECONDS = 2.0
@@ -92,6 +95,7 @@ class Hub:
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
         self._looks = 0
+        self._asked_at = float("-inf")
         self._replay = Replay(reader)
 
     @property
@@ -155,6 +159,10 @@ class Hub:
             client.seen = (0, 0)
             return as_lines("stream.reset", {"snapshot": until}, event_id=f"{until}-0")
         return b"".join(filter(None, (one.lines(client.sight) for one in events))) or b": nothing missed\n\n"
+
+    def asked(self) -> None:
+        """Somebody asks the API something."""
+        self._asked_at = time.monotonic()
 
     async def look(self) -> None:
         """One look at the lake and at the runs that are going on."""
@@ -223,7 +231,8 @@ class Hub:
             return TROUBLE_SECONDS
         if self._clients:
             return POLL_SECONDS
-        return min(max(POLL_SECONDS, RESTS * last_look_seconds), LONGEST_POLL_SECONDS)
+        longer = UNASKED if time.monotonic() - self._asked_at > UNASKED_SECONDS else 1
+        return min(max(POLL_SECONDS, longer * RESTS * last_look_seconds), longer * LONGEST_POLL_SECONDS)
 
     async def _watch(self) -> None:
         seconds = 0.0

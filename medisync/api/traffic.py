@@ -55,6 +55,7 @@ class Traffic:
     def __init__(self, app: ASGIApp, house: House | None = None) -> None:
         self.app = app
         always = [(name.lower().encode(), value.encode()) for name, value in {**SECURITY_HEADERS, **VARY}.items()]
+        self._house = house
         self._quick = Quick(house, always) if house is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +64,8 @@ class Traffic:
             return
         _without_trailing_slash(scope)
         request = _Request(scope, receive, send)
+        if self._house is not None and scope["path"] not in QUIET_PATHS:
+            self._house.hub.asked()
         if self._quick is not None and scope["path"] == quick.PATH and scope["method"] == "GET":
             started = time.perf_counter()
             status = await self._quick.answer(scope, send)

@@ -61,6 +61,10 @@ HEAVY = (
 )
 
 
+DELIVERY = "DELIVERY_TO_LOAD"
+"""The environment variable in which the worker tells a flow run which delivery it is for."""
+
+
 def socket_path(settings: Settings) -> Path:
     """Where the workspace's flow run server listens."""
     return settings.run_state / "flow-runs.sock"
@@ -110,6 +114,8 @@ def warm_up() -> None:
 
 def become_flow_run(request: Request) -> None:
     """Execute the flow run that ``PREFECT__FLOW_RUN_ID`` names, or the module's program that the arguments are."""
+    if not request.arguments:
+        _begin(request.environment.get(DELIVERY, ""))
     import prefect.context
     from prefect.logging.configuration import setup_logging
     from prefect.settings import Settings as PrefectSettings
@@ -118,15 +124,15 @@ def become_flow_run(request: Request) -> None:
     if imported is not None:  # made when Prefect was imported, from the server's environment
         prefect.context.SettingsContext(profile=imported.profile, settings=PrefectSettings()).__enter__()
         setup_logging()
-    if not request.arguments:
-        _open_lake()
     sys.argv = request.arguments or ["prefect.engine"]
     sys.modules.pop("prefect.engine")
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def _open_lake() -> None:
-    """Begin to open the lake, a quarter of a second, while Prefect asks its server about the flow run."""
+def _begin(delivery_id: str) -> None:
+    """Begin what needs no word of Prefect while its engine asks the server about the flow run: load the delivery that
+    the run is for, or at least open the lake, a quarter of a second."""
+    from flows import deliver
     from flows.rounds import lake
 
     def connect() -> None:
@@ -136,7 +142,10 @@ def _open_lake() -> None:
 
     with contextlib.suppress(Exception):
         lake()  # once, before two threads ask for it
-        threading.Thread(target=connect, name="lake", daemon=True).start()
+        if delivery_id:
+            deliver.begin(delivery_id)
+        else:
+            threading.Thread(target=connect, name="lake", daemon=True).start()
 
 
 def main() -> NoReturn:

@@ -220,6 +220,8 @@ def test_a_client_that_does_not_read_is_ended_and_the_others_are_not() -> None:
 
 def test_while_nobody_listens_close_commits_are_looked_at_together(door: Door) -> None:
     hub = Hub(door.house.reader, door.house.shelf)
+    assert [hub._pause(seconds) for seconds in (0.0, 0.1, 9.0)] == pytest.approx([POLL_SECONDS, 1.6, 3.0])
+    hub.asked()
     assert [hub._pause(seconds) for seconds in (0.0, 0.1, 9.0)] == pytest.approx([POLL_SECONDS, 0.8, 1.5])
     hub.join(sight(Role.VIEWER))
     assert hub._pause(9.0) == POLL_SECONDS
