@@ -47,7 +47,7 @@ HEAVY = (
     "IPython.display",
     "ipykernel.kernelspec",
     "jupyter_client.manager",
-    "medisync.fastlane.provisioner",
+    "medisync.fastlane.kernel_manager",
     "medisync.ledger",
     "medisync.reports.quality",
     "medisync.runs.engine",

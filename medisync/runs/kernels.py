@@ -19,17 +19,14 @@ from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
-from traitlets import Dict, Int, Type, Unicode
+from traitlets import Dict, Int, Type
 from traitlets.config import Config
 
-from medisync.fastlane.provisioner import forked_spec
+from medisync.fastlane.kernel_manager import ForkingKernelManager
 from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 
 QUIET = "--log-level=CRITICAL"
 """The kernel's argument that keeps it from telling the terminal about connections and shutdowns."""
-
-NO_HISTORY = "--HistoryManager.enabled=False"
-"""The kernel's argument that keeps it from writing what it ran, parameters included, to a file of its own."""
 
 
 END_POLL_SECONDS = 0.01
@@ -72,27 +69,20 @@ class QuickClient(AsyncKernelClient):  # type: ignore[misc]
         return True
 
 
-class IpcKernelManager(AsyncKernelManager):  # type: ignore[misc]
-    """Starts a kernel whose sockets are files only their owner can open; forked, where a fork server listens."""
+class IpcKernelManager(ForkingKernelManager, AsyncKernelManager):  # type: ignore[misc]
+    """Starts a kernel whose sockets are files only their owner can open."""
 
     client_factory = Type(QuickClient, klass=AsyncKernelClient)
-    fork_socket = Unicode(help="Path of the fork server's socket; empty for normal kernels.").tag(config=True)
     environment = Dict(help="Variables for this kernel, on top of the fixed ones.").tag(config=True)
     memory_bytes = Int(0, help="Data the kernel and each of its children may allocate; 0: no limit.").tag(config=True)
-
-    @property
-    def kernel_spec(self) -> Any:
-        return forked_spec(super().kernel_spec, self.fork_socket)
 
     async def _async_start_kernel(self, **options: Any) -> None:
         environment = dict(options.pop("env", None) or os.environ)
         environment.update({**FIXED_ENVIRONMENT, **self.environment})
         environment["IPYTHONDIR"] = os.path.join(os.path.dirname(self.connection_file), "ipython")
         given = options.get("extra_arguments", ())
-        if (
-            self.ipykernel and QUIET not in given
-        ):  # else every shutdown is told on the terminal; a restart has it already
-            options["extra_arguments"] = [*given, QUIET, NO_HISTORY]
+        if self.ipykernel and QUIET not in given:  # a restart has it already
+            options["extra_arguments"] = [*given, QUIET]
         await super()._async_start_kernel(env=environment, **options)
         if self.memory_bytes and hasattr(resource, "prlimit"):  # Linux
             with suppress(OSError, ValueError):  # it has died already, or may not have so much anyway

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medisync.dashboards.kernels import PageKernelManager
-from medisync.runs.kernels import NO_HISTORY
+from medisync.fastlane.kernel_manager import NO_HISTORY
 
 
 def test_what_a_page_runs_is_written_to_no_history() -> None:
