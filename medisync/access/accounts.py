@@ -82,13 +82,15 @@ class Accounts:
         return chosen
 
     def add_first_admin(self) -> str | None:
-        """The one-time password of the administrator made now; None when there are accounts already."""
+        """The one-time password of the administrator made now; None when there is one already, the last of whom cannot
+        be lost."""
+        administrators = sa.select(users.c.name).where(users.c.role == Role.ADMIN.value)
         with transaction(self._ledger) as connection:
-            if connection.execute(sa.select(users.c.name).limit(1)).first() is not None:
+            if connection.execute(administrators.limit(1)).first() is not None:
                 return None
         try:
             return self.add(FIRST_ADMIN, Role.ADMIN)
-        except UserExistsError:  # another process was quicker
+        except UserExistsError:  # another process was quicker, or somebody else has the name
             return None
 
     def set_role(self, name: str, role: Role) -> None:

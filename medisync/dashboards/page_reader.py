@@ -91,7 +91,11 @@ class PageReader:
             elif not had_viewers or time.monotonic() - page.looked_at >= LOOK_SECONDS:
                 self._look(page)
         due = min(others, key=lambda page: page.looked_at, default=None)
-        if due is not None and time.monotonic() - due.looked_at >= QUIET_SECONDS:
+        if due is None or time.monotonic() - due.looked_at < QUIET_SECONDS:
+            return
+        if runs_in_progress(self._settings):  # they need the cores, and there will be something else to show soon
+            due.looked_at = time.monotonic()
+        else:
             self._look(due)
 
     def try_step(self) -> bool:
@@ -111,14 +115,11 @@ class PageReader:
         """Draw ``page`` anew when there may be something else to show; without viewers, once that has settled."""
         moment, page.looked_at = time.time(), time.monotonic()
         signature = page.source.signature()
-        if signature != page.drawn and (page.has_viewers or self._has_settled(page, signature)):
+        if signature != page.drawn and (page.has_viewers or signature == page.seen):
             self._draw(page, signature)
         page.seen = signature
         if page.drawn == signature:
             self._kept.looked_at(page.name, moment)
-
-    def _has_settled(self, page: _Page, signature: Hashable) -> bool:
-        return signature == page.seen and not runs_in_progress(self._settings)
 
     def _draw(self, page: _Page, signature: Hashable) -> None:
         parts = page.source.parts()

@@ -36,6 +36,14 @@ def test_the_first_administrator_is_made_once(workspace: Settings) -> None:
         one.ledger.dispose()
 
 
+def test_accounts_of_other_roles_do_not_stand_in_for_the_first_administrator(workspace: Settings) -> None:
+    access = Access.open(workspace)
+    access.accounts.add("ward", Role.VIEWER)  # before the first start
+    assert access.accounts.add_first_admin() is not None
+    assert [one.name for one in access.accounts.all() if one.role is Role.ADMIN] == ["admin"]
+    access.ledger.dispose()
+
+
 def test_names_do_not_depend_on_case_and_cannot_be_anything(access: Access) -> None:
     access.accounts.add(" Grace.Hopper@Ward ", Role.VIEWER, PASSWORD)
     assert access.log_in_browser("GRACE.hopper@ward", PASSWORD, where="x").principal.name == "grace.hopper@ward"
