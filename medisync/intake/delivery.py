@@ -38,6 +38,7 @@ from medisync.intake.reading import refused
 from medisync.intake.reasons import FileFault, Notice
 from medisync.intake.records import has_loaded, insert, label_of, loaded_before, next_versions, record, recorded
 from medisync.intake.report import DeliveryReport, DeliveryStatus
+from medisync.intake.shelf import Shelf, giving_back
 from medisync.intake.sources import Source, SourceError, load_source
 from medisync.lake import Lake
 
@@ -212,6 +213,8 @@ def prepare(
     work.contents = contents
     work.keys = rekeying.keys_in_force(lake)
     words = namesakes.telling_words(work.path.name)
+    lake_files = None if settings.has_object_storage else lake.files
+    shelf = Shelf(work.room / "shelf", work.source, work.delivery_id, lake_files)
     checked = staging.check(
         cursor,
         contents.feeds,
@@ -219,7 +222,7 @@ def prepare(
         source=work.source,
         key=work.keys,
         birth_dates=births.store(settings, work.source),
-        shelf=work.room / "shelf",
+        shelf=shelf,
         words=words,
     )
     work.counts = checked
@@ -232,14 +235,16 @@ def prepare(
         raise error
     _refuse_too_many_faults(lake, cursor, work, source, checked)
     if contents.feeds:
-        work.staged = staging.stage(cursor, contents.feeds)
+        work.staged = staging.stage(cursor, contents.feeds, shelf)
         work.counts = staging.count(cursor, contents.feeds, checked)
     for notice, number in contents.notices().items():
         work.counts.notices[notice] = work.counts.notices.get(notice, 0) + number
     if not contents.feeds:
         return
     earlier = quality.past(lake, source, contents.layout.name)
-    work.measures, error = quality.judge(cursor, contents.feeds, work.counts, source, earlier, work.received_at)
+    work.measures, error = quality.judge(
+        cursor, contents.feeds, work.counts, source, earlier, work.received_at, shelf=shelf
+    )
     if error:
         raise error
 
@@ -279,11 +284,12 @@ def _commit(
     ) as transaction:
         rekeying.confirm(transaction, work.keys)
         birth_dates = births.store(lake.settings, work.source)
-        report = merge(lake, transaction, work, source, mode, birth_dates=birth_dates)
-        next_versions(transaction, [report], now())
-        rejects.keep_faults(transaction, work.delivery_id)
-        quality.keep(transaction, {work.delivery_id: work.measures})
-        insert(transaction, report)
+        with giving_back(work.staged.ready if work.staged else {}):
+            report = merge(lake, transaction, work, source, mode, birth_dates=birth_dates)
+            next_versions(transaction, [report], now())
+            rejects.keep_faults(transaction, work.delivery_id)
+            quality.keep(transaction, {work.delivery_id: work.measures})
+            insert(transaction, report)
     return DeliveryReport(**{**report.__dict__, "snapshot": lake.last_snapshot_id()})
 
 

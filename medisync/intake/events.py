@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from medisync.intake.feeds import Kind
 from medisync.intake.keying import EVENTS, LAKE_COLUMNS
+from medisync.intake.shelf import Ready, adopt
 from medisync.intake.staging import Staged
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def merge(cursor: duckdb.DuckDBPyConnection, staged: Staged, mode: str) -> Event
         placed = _place_waiting(cursor, kind) if kind in waiting else 0
         changed = bool(placed)
         if kind in staged.whole:
-            changed |= _replace(cursor, kind, mode, placed)
+            changed |= _replace(cursor, kind, mode, placed, staged.ready.get(kind, ()))
         elif kind in staged.columns:
             changed |= _add(cursor, kind, mode, found, has_admissions)
         if has_admissions and kind not in staged.whole:
@@ -91,11 +92,13 @@ def _place_waiting(cursor: duckdb.DuckDBPyConnection, kind: Kind) -> int:
     return rows
 
 
-def _replace(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: str, placed: int) -> bool:
+def _replace(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: str, placed: int, ready: tuple[Ready, ...]) -> bool:
     """The staged events of each staged admission in place of those known of it."""
     columns = f"admission_key, patient_key, {_columns(kind)}"
     insert = f"INSERT INTO lake.clinical.{kind} (source, {columns}, delivery_id) "
     if not placed and not has(cursor, "marked_admissions", "true"):
+        if ready:
+            return sum(adopt(cursor, kind, one) for one in ready) > 0
         inserted = cursor.execute(
             f"{insert} SELECT getvariable('source'), {columns}, delivery_of(admission_key) FROM staged_{kind}"
         )

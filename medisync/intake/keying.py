@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from medisync.intake import namesakes
 from medisync.intake.feeds import Check, Feed, Kind
 from medisync.intake.reading import identifier
-from medisync.intake.reasons import LONGEST_VALUE, RowFault
+from medisync.intake.reasons import LONGEST_VALUE, POOLED_AGE_YEARS, RowFault
 
 LAKE_COLUMNS: dict[Kind, dict[str, str]] = {
     Kind.PATIENTS: {"gender": "VARCHAR", "birth_year": "SMALLINT", "blood_type": "VARCHAR"},
@@ -62,7 +62,7 @@ def keyed(feed: Feed, words: Sequence[str] = ()) -> str:
     )
     cast = _cast(feed)
     values = "".join(
-        f", {cast.get((sql, _type_of(kind, column)), sql)} AS {kind}_{column}"
+        f", {_pooled(column, cast.get((sql, _type_of(kind, column)), sql))} AS {kind}_{column}"
         for kind, columns in feed.values.items()
         for column, sql in columns.items()
     )
@@ -82,17 +82,24 @@ def keyed(feed: Feed, words: Sequence[str] = ()) -> str:
     return f"SELECT {place}row_hash{keys}{values}{deleted}{notices}{suspect}, {faults} AS faults FROM ({inner})"
 
 
-def twins(feed: Feed) -> dict[str, str]:
-    """Columns of ``keyed(feed)`` that hold what an earlier one holds -> that one."""
-    first: dict[tuple[str, str], str] = {}
-    found = {}
-    for kind, columns in feed.values.items():
-        for column, sql in columns.items():
-            name = f"{kind}_{column}"
-            earlier = first.setdefault((sql, _type_of(kind, column)), name)
-            if earlier != name:
-                found[name] = earlier
-    return found
+def keyed_columns(feed: Feed) -> tuple[str, ...]:
+    """The columns of ``keyed(feed)``, of a feed with a reader."""
+    purposes = {"admission": feed.admission, "patient": feed.patient, "practitioner": feed.practitioner}
+    return (
+        "row_hash",
+        *(f"{purpose}_key" for purpose, sql in purposes.items() if sql),
+        *(f"{kind}_{column}" for kind, columns in feed.values.items() for column in columns),
+        *(("is_deleted",) if feed.deleted else ()),
+        *(f"notice_{number}" for number in range(len(feed.notices))),
+        *(("is_suspect",) if feed.names else ()),
+        "faults",
+    )
+
+
+def _pooled(column: str, value: str) -> str:
+    if column != "age_years":
+        return value
+    return f"CASE WHEN {value} > {POOLED_AGE_YEARS} THEN {POOLED_AGE_YEARS}::SMALLINT ELSE {value} END"
 
 
 def practitioners_of(feed: Feed, rows: int) -> str:

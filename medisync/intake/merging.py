@@ -16,6 +16,7 @@ from medisync.intake import births, events
 from medisync.intake.events import MINE, has, number_of, rows_of
 from medisync.intake.feeds import Kind
 from medisync.intake.keying import LAKE_COLUMNS
+from medisync.intake.shelf import Ready, adopt
 from medisync.intake.staging import Staged
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ def merge(
         if kind in kinds:
             settle(cursor, kind, mode, staged)
     changed: set[str] = set()
-    if Kind.PATIENTS in kinds and apply(cursor, Kind.PATIENTS, kinds[Kind.PATIENTS]):
-        changed.add(Kind.PATIENTS)
-    if Kind.ADMISSIONS in kinds and apply(cursor, Kind.ADMISSIONS, kinds[Kind.ADMISSIONS]):
-        changed.add(Kind.ADMISSIONS)
+    for kind in KEYS:
+        ready = () if birth_dates.exists() else staged.ready.get(kind, ())  # ages follow from dates told meanwhile
+        if kind in kinds and apply(cursor, kind, kinds[kind], ready):
+            changed.add(kind)
     if staged.has_birth_dates and _correct_ages(cursor, birth_dates):
         changed.add(Kind.ADMISSIONS)
     found = events.merge(cursor, staged, mode.value)
@@ -178,13 +179,18 @@ def settle(cursor: duckdb.DuckDBPyConnection, kind: Kind, mode: DeliveryMode, st
     events.drop(cursor, "absent", "spared_patients")
 
 
-def apply(cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...]) -> int:
-    """Write what is marked; the number of rows touched."""
+def apply(
+    cursor: duckdb.DuckDBPyConnection, kind: Kind, columns: tuple[str, ...], ready: tuple[Ready, ...] = ()
+) -> int:
+    """Write what is marked, or give the lake the files that are ``ready`` where it knows none of the source; the number
+    of rows touched."""
     key = KEYS[kind]
     all_columns = ", ".join((*(("patient_key",) if kind is Kind.ADMISSIONS else ()), *LAKE_COLUMNS[kind]))
     insert = f"INSERT INTO lake.clinical.{kind} (source, {key}, {all_columns}, delivery_id) "
     select = f"SELECT getvariable('source'), {key}, {all_columns}, delivery_of({key}) FROM aged_{kind}"
-    if not number_of(cursor, f"SELECT count(*) FROM (SELECT 1 FROM marked_{kind} LIMIT 1)"):
+    if not has(cursor, f"marked_{kind}", "true"):
+        if ready:
+            return sum(adopt(cursor, kind, one) for one in ready)
         return rows_of(cursor.execute(f"{insert} {select} WHERE NOT is_deleted"))
     events.supersede(
         cursor, kind, f"old_{kind}", f"{key} IN (SELECT key FROM marked_{kind} WHERE row_differs OR state = 'deleted')"

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medisync.errors import DeliveryRefusedError
+from medisync.intake import shelf as shelves
 from medisync.intake.expected import is_day_off, local, missed
 from medisync.intake.feeds import Feed, Kind
 from medisync.intake.history import MOST_DELIVERIES, expected_number, expected_share, scale_shift
 from medisync.intake.keying import EVENTS
 from medisync.intake.reasons import LONGEST_STAY_DAYS, FileFault, Notice, RowFault
+from medisync.intake.shelf import Shelf
 from medisync.intake.sources import Source, Thresholds
 from medisync.intake.staging import Rows, Staged, StagingCounts, within
 
@@ -62,11 +64,13 @@ def judge(
     earlier: Past,
     received_at: dt.datetime,
     rows: Rows | None = None,
+    shelf: Shelf | None = None,
 ) -> tuple[list[Measure], DeliveryRefusedError | None]:
     """Measure a staged delivery, compare it with its source's ``earlier`` ones, and add what is unusual to its notices;
-    with the error that refuses it, if its source wants that. ``rows`` are its own, when others were staged with it."""
+    with the error that refuses it, if its source wants that. ``rows`` are its own, when others were staged with it;
+    ``shelf`` holds its large parts."""
     thresholds, moment = source.thresholds, local(received_at, source.time_zone)
-    found = measured(cursor, feeds, counts, received_at, rows)
+    found = measured(cursor, feeds, counts, received_at, rows, shelf)
     before = earlier.get(("rows", None), [])
     if missed_ones := missed(source.reporting, before[-1][0], moment) if before else 0:
         counts.notices[Notice.DELIVERY_MISSED.value] = missed_ones
@@ -89,9 +93,11 @@ def measured(
     counts: StagingCounts,
     received_at: dt.datetime,
     rows: Rows | None = None,
+    shelf: Shelf | None = None,
 ) -> list[Measure]:
     """What is measured of a checked and staged delivery; ``keyed_<number>`` are the tables of its feeds, and ``rows``
-    those of them that are its own."""
+    those of them that are its own. Of a large part on the ``shelf`` without a faulty row its file tells what is
+    filled."""
     read = max(counts.rows_read, 1)
     repeats = counts.duplicates_exact + counts.duplicates_conflicting
     found = [
@@ -106,16 +112,21 @@ def measured(
     filled: dict[str, int] = {}
     for number, feed in enumerate(feeds):
         columns = [(kind, name) for kind, names in feed.values.items() for name in names]
-        counted = ", ".join(f"count({kind}_{name})" for kind, name in columns)
-        row = cursor.execute(
-            f"SELECT count(*){', ' if counted else ''}{counted} FROM keyed_{number} "
-            f"WHERE faults IS NULL AND {within(rows)}"
-        ).fetchone()
-        for (kind, name), good in zip(columns, (row or (0,))[1:], strict=True):
+        names = [f"{kind}_{name}" for kind, name in columns]
+        is_faultless = not counts.quarantined and not feed.passed_over
+        row: Sequence[int]
+        if shelf is not None and shelf.holds(number) and is_faultless:
+            row = shelves.filled(cursor, shelf, number, names, feed)
+        else:
+            counted = "".join(f", count({name})" for name in names)
+            row = cursor.execute(
+                f"SELECT count(*){counted} FROM keyed_{number} WHERE faults IS NULL AND {within(rows)}"
+            ).fetchone() or (0,)
+        for (kind, name), good in zip(columns, row[1:], strict=True):
             column = f"{kind}.{name}"
-            total[column] = total.get(column, 0) + (row or (0,))[0]
+            total[column] = total.get(column, 0) + row[0]
             filled[column] = filled.get(column, 0) + good
-        found += _medians(cursor, number, feed, (row or (0,))[0], rows)
+        found += _medians(cursor, number, feed, row[0], rows)
     found += [Measure("missing_share", 1 - filled[column] / total[column], column) for column in total if total[column]]
     return found
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from medisync.intake import births, delimited, pseudonyms
-from medisync.intake.delimited import text, without_patterns
+from medisync.intake import shelf as shelves
+from medisync.intake.delimited import text
 from medisync.intake.feeds import Feed, Kind
 from medisync.intake.keying import (
     EVENTS,
@@ -22,9 +23,9 @@ from medisync.intake.keying import (
     checks_of,
     keyed,
     practitioners_of,
-    twins,
 )
 from medisync.intake.reasons import POOLED_AGE_YEARS, Notice
+from medisync.intake.shelf import Ready, ReadyFiles, Shelf
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -44,12 +45,14 @@ class Staged:
     """What ``stage`` made.
 
     ``columns``: kind -> the lake's columns the delivery fills; the others stay as they are. ``whole``: the kinds of
-    events that came together with their admissions, which therefore says all there is of them.
+    events that came together with their admissions, which therefore says all there is of them. ``ready``: the files of
+    the kinds of which what is staged lies in files that the lake can take as they are.
     """
 
     columns: Mapping[Kind, tuple[str, ...]]
     whole: frozenset[Kind]
     has_birth_dates: bool
+    ready: ReadyFiles = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,13 @@ def check(
     source: str,
     key: bytes,
     birth_dates: Path | None = None,
-    shelf: Path | None = None,
+    shelf: Shelf | None = None,
     words: Sequence[str] = (),
 ) -> StagingCounts:
     """Read the feeds, once each: ``keyed_<number>`` and ``faults(part, row_number, column_name, reason)``.
 
     Direct identifiers end here: what is made holds pseudonyms only. ``birth_dates`` are those of earlier deliveries,
-    that admissions are compared with; what is made of a large part goes into the folder ``shelf``, if there is one;
+    that admissions are compared with; what is made of a large part is kept in the ``shelf``, if there is one;
     ``words`` are those of the file's name that may be people's.
     Raises DeliveryRefusedError for a part that is no table.
     """
@@ -137,12 +140,8 @@ def check(
     return StagingCounts(read + malformed, quarantined, 0, 0, reasons)
 
 
-def _read(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, select: str, shelf: Path | None) -> None:
-    """Make ``keyed_<number>``: a table or, of a large part, a view over a file, whose ``rowid`` is that of the table.
-
-    Ten million rows take gigabytes as a temporary table, most of which DuckDB writes to the disk as they are and reads
-    again for each statement; as Parquet they take a tenth.
-    """
+def _read(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, select: str, shelf: Shelf | None) -> None:
+    """Make ``keyed_<number>``: a table or, of a large part, a view over its file in the shelf."""
     target = f"keyed_{number}"
     if feed.reader is None:
         cursor.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {select}")
@@ -152,19 +151,12 @@ def _read(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed, select: st
         return
     if feed.practitioner:
         pseudonyms.learn_practitioners(cursor, practitioners_of(feed, SAMPLED_ROWS))
-    shelf.mkdir(mode=0o700, exist_ok=True)
-    file = shelf / f"{target}.parquet"
-    written_once = twins(feed)
-    if written_once:
-        select = f"SELECT * EXCLUDE ({', '.join(written_once)}) FROM ({select})"
-    again = "".join(f", {earlier} AS {name}" for name, earlier in written_once.items())
-    feed.reader.read(cursor, file, select)
-    rows = f"read_parquet({text(without_patterns(file))}, file_row_number = true)"
-    is_faultless = not _number(cursor, f"SELECT count(*) FROM {rows} WHERE faults IS NOT NULL")
-    known = " REPLACE (NULL::SMALLINT[] AS faults)" if is_faultless else ""  # then nobody has to read that column
+    shelf.folder.mkdir(mode=0o700, exist_ok=True)
+    file = shelf.file(target)
+    feed.reader.read(cursor, file, shelves.query(shelf, feed, select))
+    is_faultless = not _number(cursor, f"SELECT count(*) FROM {shelves.parquet(file)} WHERE faults IS NOT NULL")
     cursor.execute(
-        f"CREATE OR REPLACE TEMP VIEW {target} AS SELECT file_row_number AS rowid, * EXCLUDE (file_row_number){known}"
-        f"{again} FROM {rows}"
+        f"CREATE OR REPLACE TEMP VIEW {target} AS {shelves.view(shelf, number, feed, is_faultless=is_faultless)}"
     )
 
 
@@ -181,8 +173,9 @@ def _list_faults(cursor: duckdb.DuckDBPyConnection, number: int, feed: Feed) -> 
         feed.reader.number(cursor, "faults")
 
 
-def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> Staged:
+def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], shelf: Shelf | None = None) -> Staged:
     """Make ``staged_<kind>`` for each kind carried, from the rows without a fault; of rows with one key the last wins.
+    ``shelf`` is the one they were checked with.
 
     ``spared(admission_key, patient_key)`` are those of the faulty rows, as far as they can be told: the delivery does
     contain these admissions, so they are not to be deleted as absent.
@@ -196,7 +189,8 @@ def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> Staged:
     )
     has_birth_dates = any("birth_date" in feed.values.get(Kind.PATIENTS, {}) for feed in feeds)
     _set_spared(cursor, feeds)
-    with_losers = _find_losers(cursor, feeds)
+    on_shelf = frozenset(number for number, _ in enumerate(feeds) if shelf is not None and shelf.holds(number))
+    with_losers = _find_losers(cursor, feeds, on_shelf)
     kept = [winners(number, feed, number in with_losers) for number, feed in enumerate(feeds)]
     if Kind.ADMISSIONS in carried:
         rows = " UNION ALL ".join(
@@ -205,8 +199,11 @@ def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> Staged:
             if Kind.ADMISSIONS in feed.carries
         )
         cursor.execute(f"CREATE OR REPLACE TEMP VIEW staged_admissions AS {rows}")
+    ready: dict[Kind, tuple[Ready, ...]] = {}
     if Kind.PATIENTS in carried:
-        _stage_patients(cursor, feeds, kept)
+        patients = _stage_patients(cursor, feeds, kept, shelf, on_shelf)
+        if patients is not None:
+            ready[Kind.PATIENTS] = (patients,)
     for kind, what in EVENTS.items():
         if kind in carried:
             rows = " UNION ALL ".join(
@@ -219,7 +216,43 @@ def stage(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> Staged:
                 cursor.execute(f"CREATE OR REPLACE TEMP VIEW staged_{kind} AS FROM ({rows}) WHERE NOT is_deleted")
             else:
                 cursor.execute(f"CREATE OR REPLACE TEMP TABLE staged_{kind} AS SELECT DISTINCT * FROM ({rows})")
-    return Staged(columns, whole, has_birth_dates)
+    if shelf is not None:
+        for kind in (Kind.ADMISSIONS, *sorted(whole)):
+            if kind in carried and (files := _ready(cursor, feeds, kind, shelf, on_shelf, with_losers)):
+                ready[kind] = files
+    return Staged(columns, whole, has_birth_dates, ready)
+
+
+def _ready(
+    cursor: duckdb.DuckDBPyConnection,
+    feeds: tuple[Feed, ...],
+    kind: Kind,
+    shelf: Shelf,
+    on_shelf: frozenset[int],
+    with_losers: frozenset[int],
+) -> tuple[Ready, ...]:
+    """The files that hold what is staged of ``kind``, which is not of patients; none where not all of it is in some."""
+    found = []
+    for number, feed in enumerate(feeds):
+        if kind not in feed.carries:
+            continue
+        if number not in on_shelf or kind not in shelves.shared_kinds(feed):
+            return ()
+        unwanted = "faults IS NOT NULL"
+        if number in with_losers:
+            unwanted += f" OR rowid + 1 IN (SELECT place FROM losers WHERE feed = {number})"
+        if kind in EVENTS:
+            unwanted += f" OR {kind}_{EVENTS[kind]} IS NULL"
+        rows = _number(cursor, f"SELECT count(*) FROM keyed_{number}")
+        left_out = _number(cursor, f"SELECT count(*) FROM keyed_{number} WHERE {unwanted}")
+        if left_out > shelves.MOST_LEFT_OUT * rows:
+            return ()
+        numbers = f"SELECT rowid FROM keyed_{number} WHERE {unwanted}" if left_out else None
+        one = shelf.ready(f"keyed_{number}", kind, rows, numbers)
+        if one is None:
+            return ()
+        found.append(one)
+    return tuple(found)
 
 
 def _filled(feeds: tuple[Feed, ...], kind: Kind) -> tuple[str, ...]:
@@ -240,9 +273,6 @@ def _values(feed: Feed, kind: Kind) -> str:
             sql = _key(feed, "practitioner")
         elif name not in given:
             sql = f"NULL::{type_name} AS {name}"
-        elif name == "age_years":
-            sql = f"CASE WHEN {kind}_{name} > {POOLED_AGE_YEARS} THEN {POOLED_AGE_YEARS}::SMALLINT "
-            sql += f"ELSE {kind}_{name} END AS {name}"
         else:
             sql = f"{kind}_{name} AS {name}"
         selected.append(sql)
@@ -281,11 +311,14 @@ def _set_spared(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> N
     )
 
 
-def _find_losers(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> frozenset[int]:
+def _find_losers(
+    cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], on_shelf: frozenset[int]
+) -> frozenset[int]:
     """``doubles``: the rows that share their key with another; ``losers``: all but the last of each key, and the feeds
     that have any.
 
-    Keys that occur once, nearly all, are told by a count; only the few others are looked at row by row.
+    Keys that occur once, nearly all, are told by a count; only the few others are looked at row by row. The hashes of
+    rows ``on_shelf`` are read from the file again, if there are such rows.
     """
     cursor.execute(
         "CREATE OR REPLACE TEMP TABLE doubles (kind VARCHAR, feed INTEGER, place BIGINT, key UUID, hash UBIGINT)"
@@ -298,16 +331,25 @@ def _find_losers(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> 
         ]
         if not of_kind:
             continue
-        keys = " UNION ALL ".join(f"SELECT {key} FROM keyed_{number} WHERE faults IS NULL" for number, _ in of_kind)
+        keys = " UNION ALL ".join(
+            f"SELECT {key} AS key FROM keyed_{number} WHERE faults IS NULL" for number, _ in of_kind
+        )
         rows = " UNION ALL ".join(
-            f"SELECT {number} AS feed, {_row(feed)} AS place, {key} AS key, row_hash AS hash "
-            f"FROM keyed_{number} WHERE faults IS NULL"
+            f"SELECT {number} AS feed, {_row(feed)} AS place, {key} AS key, "
+            f"{'NULL' if number in on_shelf else 'row_hash'} AS hash FROM keyed_{number} WHERE faults IS NULL"
             for number, feed in of_kind
         )
         cursor.execute(
-            f"INSERT INTO doubles SELECT '{kind}', * FROM ({rows}) WHERE key IN "
-            f"(SELECT {key} FROM ({keys}) GROUP BY {key} HAVING count(*) > 1)"
+            f"CREATE OR REPLACE TEMP TABLE doubled AS SELECT key FROM ({keys}) GROUP BY key HAVING count(*) > 1"
         )
+        if _number(cursor, "SELECT count(*) FROM doubled"):
+            cursor.execute(f"INSERT INTO doubles SELECT '{kind}', * FROM ({rows}) WHERE key IN (FROM doubled)")
+    for number in on_shelf:
+        if _number(cursor, f"SELECT count(*) FROM (SELECT 1 FROM doubles WHERE feed = {number} LIMIT 1)"):
+            cursor.execute(
+                "UPDATE temp.doubles SET hash = row_hash FROM (SELECT row_number() OVER () AS row_number, row_hash "
+                f"FROM {feeds[number].table}) AS text WHERE feed = {number} AND place = text.row_number"
+            )
     cursor.execute(
         "CREATE OR REPLACE TEMP TABLE losers AS SELECT feed, place FROM doubles "
         "QUALIFY row_number() OVER (PARTITION BY kind, key ORDER BY feed DESC, place DESC) > 1"
@@ -315,10 +357,17 @@ def _find_losers(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...]) -> 
     return frozenset(number for (number,) in cursor.execute("SELECT DISTINCT feed FROM losers").fetchall())
 
 
-def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], kept: list[str]) -> None:
+def _stage_patients(
+    cursor: duckdb.DuckDBPyConnection,
+    feeds: tuple[Feed, ...],
+    kept: list[str],
+    shelf: Shelf | None,
+    on_shelf: frozenset[int],
+) -> Ready | None:
     """One row for each patient. Most patients' rows agree, so that any of them will do; of others the last counts.
 
-    A birth year that tells of an age above 89 is withheld, like the age itself.
+    A birth year that tells of an age above 89 is withheld, like the age itself. Patients of large parts that only agree
+    are kept on the shelf, too: returned is their file.
     """
     of_kind = [(number, feed) for number, feed in enumerate(feeds) if Kind.PATIENTS in feed.carries]
     types = {**LAKE_COLUMNS[Kind.PATIENTS], **PRIVATE_COLUMNS[Kind.PATIENTS], "is_deleted": "BOOLEAN"}
@@ -337,6 +386,10 @@ def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], 
     absent = {name: "false" if name == "is_deleted" else f"NULL::{types[name]}" for name in types if name not in given}
     ones = ", ".join(f"{absent.get(name, f'first({name})')} AS {name}" for name in types)
     doubtful = [name for name in given if any(name not in feed.told_by_patient for _, feed in of_kind)]
+    only_agree = not doubtful and not {"birth_date", "birth_year", "is_deleted"} & set(given)
+    if shelf is not None and only_agree and on_shelf.issuperset(number for number, _ in of_kind):
+        select = f"SELECT patient_key, {', '.join(f'first({name}) AS {name}' for name in given)} FROM ({rows('')}) "
+        return shelves.keep_patients(cursor, shelf, f"{select} GROUP BY patient_key", given, absent)
     differs = "min(told) <> max(told)" if doubtful else "false"
     cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE staged_patients AS SELECT patient_key, {ones}, {differs} AS differs "
@@ -360,6 +413,7 @@ def _stage_patients(cursor: duckdb.DuckDBPyConnection, feeds: tuple[Feed, ...], 
             f"UPDATE temp.staged_patients SET birth_year = CASE WHEN year(getvariable('received_at')) - {year} "
             f"< {POOLED_AGE_YEARS} THEN {year} END"
         )
+    return None
 
 
 def count(

@@ -54,17 +54,22 @@ def disk_use(settings: Settings) -> DiskUse:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder; links are not followed."""
+    """Bytes of a file, or of all files below a folder; links are not followed, and a file of several names, as the
+    lake's tables may share one, counts once."""
     try:
         if not path.is_dir() or path.is_symlink():
             return path.lstat().st_size
     except OSError:
         return 0
-    total = 0
+    total, shared = 0, set()
     for folder, _, names in os.walk(path):
         for name in names:
             try:
-                total += os.lstat(os.path.join(folder, name)).st_size
+                found = os.lstat(os.path.join(folder, name))
             except OSError:
                 continue
+            if (found.st_dev, found.st_ino) not in shared:
+                total += found.st_size
+            if found.st_nlink > 1:
+                shared.add((found.st_dev, found.st_ino))
     return total

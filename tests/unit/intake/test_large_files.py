@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import duckdb
 import pytest
 
 from medisync import intake
-from medisync.intake import DeliveryReport, DeliveryStatus, delimited, staging
+from medisync.intake import DeliveryReport, DeliveryStatus, delimited, quality, shelf, staging
+from medisync.intake.changes import changes
 from medisync.intake.parts import HARMLESS_BYTES
 from medisync.intake.reading import content_hash
 from medisync.lake import Lake
+from medisync.runs.upkeep import clean_up
 from medisync.settings import Settings
+from medisync.upkeep import health
 from tests.support.admissions_csv import SURNAME, admission, admissions, text_of, write_csv
 
 TABLES = ("patients", "admissions", "conditions", "prescriptions")
@@ -106,6 +110,125 @@ class TestLarge:
         assert keys == [{"n": 8}]
         assert len(made) == len(files)
         assert not any(path.exists() for path in made)
+
+
+class TestAFileBecomesTheLakes:
+    """What was made of a source's first large file is given to the lake as it is; later ones are merged as ever."""
+
+    FIRST = (
+        *admissions(400),
+        admission(5),  # twice
+        admission(6, Billing_Amount="7.00"),  # and once more, otherwise
+        admission(401, Age="-1"),
+        "too,short",
+        admission(402, Medication=""),
+        admission(403, Age="97", Doctor=""),
+    )
+    SECOND = (admission(1, Billing_Amount="3.50", Medication=""), *admissions(3, start=7), *admissions(4, start=500))
+    PLACED = ("admissions", "conditions", "patients", "prescriptions")
+
+    @pytest.fixture
+    def large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(delimited, "LARGE_BYTES", 1)
+
+    def files(self, lake: Lake, delivery_id: str) -> list[Path]:
+        return sorted((lake.files / "clinical").glob(f"*/{delivery_id}-*.parquet"))
+
+    def test_to_the_same_content(self, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        files = [write_csv(tmp_path / f"{number}.csv", rows) for number, rows in enumerate((self.FIRST, self.SECOND))]
+        small = [intake.ingest(lake, file, source="written") for file in files]
+        monkeypatch.setattr(delimited, "LARGE_BYTES", 1)
+        first, second = intake.ingest(lake, files[0], source="given"), intake.ingest(lake, files[1], source="given")
+        for one, other in zip(small, (first, second), strict=True):
+            names = (*COUNTS, "duplicates_conflicting", "notices", "changed_tables", "admitted_from", "admitted_until")
+            assert [getattr(one, name) for name in names] == [getattr(other, name) for name in names]
+        assert (first.created, first.duplicates_exact, first.duplicates_conflicting) == (402, 1, 1)
+        assert (second.created, second.updated, second.unchanged) == (4, 1, 3)
+        assert content(lake, "written") == content(lake, "given")
+        assert quarantined(lake, small[0]) == quarantined(lake, first)
+        measures = "SELECT column_name, measure, value FROM clinical.quality WHERE delivery_id = ? ORDER BY ALL"
+        assert lake.query(measures, [small[0].delivery_id]) == lake.query(measures, [first.delivery_id])
+
+        placed = self.files(lake, first.delivery_id)
+        assert [path.parent.name for path in placed] == list(self.PLACED)
+        assert self.files(lake, second.delivery_id) == []
+        assert len({path.stat().st_ino for path in placed if path.parent.name != "patients"}) == 1
+        assert {path.stat().st_mode & 0o777 for path in placed} == {0o600}
+        assert not any(SURNAME.encode() in path.read_bytes() for path in placed)
+        columns = {row["column_name"] for row in lake.query(f"DESCRIBE FROM read_parquet('{placed[0]}')")}
+        assert "admission_key" in columns
+        assert not {"row_hash", "birth_date"} & columns
+        assert lake.query(f"SELECT max(age_years) AS oldest FROM read_parquet('{placed[0]}')") == [{"oldest": 90}]
+        assert health.data_files(lake, mend=False).faults == []
+
+    def test_of_one_without_a_fault_the_same_is_measured(
+        self, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = [*admissions(150), admission(151, Medication="", Room_Number="", Doctor="", Age="")]
+        file, measured = write_csv(tmp_path / "a.csv", rows), []
+        for source, least in (("small-good", 10**9), ("large-good", 1)):
+            monkeypatch.setattr(delimited, "LARGE_BYTES", least)
+            report = intake.ingest(lake, file, source=source)
+            told = "SELECT * EXCLUDE (delivery_id) FROM clinical.quality WHERE delivery_id = ? ORDER BY ALL"
+            measured.append(lake.query(told, [report.delivery_id]))
+        assert measured[0] == measured[1]
+        shares = {row["column_name"]: row["value"] for row in measured[1] if row["measure"] == "missing_share"}
+        assert shares["prescriptions.medication"] == pytest.approx(1 / 151)
+        assert shares["conditions.condition"] == 0
+
+    @pytest.mark.usefixtures("large")
+    def test_its_changes_can_be_told_and_clean_up_loses_none(self, lake: Lake, tmp_path: Path) -> None:
+        before = lake.last_snapshot_id() or 0
+        first = intake.ingest(lake, write_csv(tmp_path / "a.csv", self.FIRST), source="kept")
+        between = lake.last_snapshot_id() or 0
+        intake.ingest(lake, write_csv(tmp_path / "b.csv", self.SECOND), source="kept")
+        after, known = lake.last_snapshot_id() or 0, content(lake, "kept")
+        [told] = changes(lake, before, between, ("admissions",)).tables
+        assert (told.created, told.updated, told.deleted) == (402, 0, 0)
+        [told] = changes(lake, between, after, ("admissions",)).tables
+        assert (told.created, told.updated, told.deleted) == (4, 1, 0)
+        clean_up(lake)
+        with closing(lake.cursor()) as cursor, lake.lock():
+            cursor.execute("CALL ducklake_expire_snapshots('lake', older_than => now())")
+            for table in self.PLACED:
+                cursor.execute(f"CALL ducklake_rewrite_data_files('lake', '{table}', schema => 'clinical')")
+            cursor.execute("CALL ducklake_cleanup_old_files('lake', cleanup_all => true)")
+        assert content(lake, "kept") == known
+        assert health.data_files(lake, mend=False).faults == []
+        assert len(self.files(lake, first.delivery_id)) < len(self.PLACED)
+
+    @pytest.mark.usefixtures("large")
+    def test_of_a_transaction_that_fails_nothing_stays(
+        self, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = write_csv(tmp_path / "a.csv", admissions(60))
+        made: list[list[Path]] = []
+
+        def fail(*_: object) -> None:
+            made.append(list((lake.files / "clinical").glob("*/*.parquet")))
+            raise MemoryError
+
+        before = set((lake.files / "clinical").glob("*/*.parquet"))
+        with monkeypatch.context() as then:
+            then.setattr(quality, "keep", fail)
+            with pytest.raises(MemoryError):
+                intake.ingest(lake, file, source="fails")
+        assert len(set(made[0]) - before) == len(self.PLACED)
+        assert set((lake.files / "clinical").glob("*/*.parquet")) == before
+        assert content(lake, "fails") == {table: [] for table in TABLES}
+        assert intake.ingest(lake, file, source="fails").created == 60
+
+    @pytest.mark.usefixtures("large")
+    def test_copied_where_the_disk_knows_no_second_names(
+        self, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_link(*_: object) -> None:
+            raise OSError
+
+        monkeypatch.setattr(shelf.os, "link", no_link)
+        report = intake.ingest(lake, write_csv(tmp_path / "a.csv", admissions(60)), source="copied")
+        assert len(self.files(lake, report.delivery_id)) == len(self.PLACED)
+        assert len(content(lake, "copied")["admissions"]) == 60
 
 
 class TestZstandard:
