@@ -44,6 +44,10 @@ class Shelf:
     def file(self, name: str) -> Path:
         return self.folder / f"{name}.parquet"
 
+    def clear(self) -> None:
+        """Take away what an earlier try left. Its files may have second names, so none is written over."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def holds(self, number: int) -> bool:
         """Whether the feed of that number is kept here."""
         return self.file(f"keyed_{number}").exists()
@@ -137,7 +141,7 @@ def filled(
     ).fetchall()
     names = _names(feed)
     known = {of_file: (rows, rows - empty) for of_file, rows, empty in told}
-    return [known["patient_key"][0], *(known[names[column]][1] for column in columns)]
+    return [known["source"][0], *(known[names[column]][1] for column in columns)]
 
 
 def parquet(file: Path) -> str:

@@ -122,6 +122,8 @@ def check(
     cursor.execute("SET VARIABLE received_at = ?::TIMESTAMP", [received_at])
     delimited.prepare(cursor)
     _make_faults(cursor)
+    if shelf is not None:
+        shelf.clear()
     pseudonyms.install(cursor, key, source)
     try:
         for number, feed in enumerate(feeds):

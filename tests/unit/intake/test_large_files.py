@@ -209,6 +209,7 @@ class TestAFileBecomesTheLakes:
             raise MemoryError
 
         before = set((lake.files / "clinical").glob("*/*.parquet"))
+        others = set(lake.settings.processing.iterdir())
         with monkeypatch.context() as then:
             then.setattr(quality, "keep", fail)
             with pytest.raises(MemoryError):
@@ -216,7 +217,11 @@ class TestAFileBecomesTheLakes:
         assert len(set(made[0]) - before) == len(self.PLACED)
         assert set((lake.files / "clinical").glob("*/*.parquet")) == before
         assert content(lake, "fails") == {table: [] for table in TABLES}
-        assert intake.ingest(lake, file, source="fails").created == 60
+        [left] = set(lake.settings.processing.iterdir()) - others
+        (left / "shelf").mkdir(exist_ok=True)
+        (left / "shelf" / "keyed_0.parquet").write_bytes(b"half of it")
+        assert intake.deliver(lake, left.name).created == 60
+        assert len(content(lake, "fails")["prescriptions"]) == 60
 
     @pytest.mark.usefixtures("large")
     def test_copied_where_the_disk_knows_no_second_names(
