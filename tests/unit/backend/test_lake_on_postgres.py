@@ -13,6 +13,7 @@ import pytest
 from medisync import intake
 from medisync.backend.choice import backend_of
 from medisync.errors import LakeBusyError, NoDataError, WrongProfileError
+from medisync.intake import delimited
 from medisync.lake import Lake, Snapshot
 from medisync.settings import Settings
 from medisync.upkeep import health
@@ -56,7 +57,12 @@ def versions(reader: Lake | Snapshot) -> list[int]:
     return [int(row["version"]) for row in rows] if isinstance(rows, list) else [int(one) for one in rows["version"]]
 
 
-def test_a_delivery_is_loaded_and_each_snapshot_stays_as_it_was(lake: Lake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("large_bytes", [delimited.LARGE_BYTES, 1], ids=["small", "large"])
+def test_a_delivery_is_loaded_and_each_snapshot_stays_as_it_was(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large_bytes: int
+) -> None:
+    """What is made of a large one becomes a file of the lake as it is."""
+    monkeypatch.setattr(delimited, "LARGE_BYTES", large_bytes)
     assert lake.last_snapshot_id() is None
     with pytest.raises(NoDataError, match="no data yet"):
         Snapshot(lake.settings)
@@ -64,6 +70,8 @@ def test_a_delivery_is_loaded_and_each_snapshot_stays_as_it_was(lake: Lake, tmp_
     before = lake.last_snapshot_id()
     second = intake.ingest(lake, write_csv(tmp_path / "b.csv", admissions(30, start=10)))
     assert (first.created, second.created, second.unchanged) == (20, 20, 10)
+    given = list((lake.files / "clinical").glob(f"*/{first.delivery_id}-*.parquet"))
+    assert len(given) == (4 if large_bytes == 1 else 0)
     counted = "SELECT count(*) AS n FROM clinical.admissions"
     with Snapshot(lake.settings, before) as old, Snapshot(lake.settings) as new:
         assert (int(old.query(counted)["n"][0]), int(new.query(counted)["n"][0])) == (20, 40)
