@@ -55,7 +55,7 @@ def keyed(feed: Feed, words: Sequence[str] = ()) -> str:
     Of a feed with a reader, ``is_suspect`` says whether people in the row may be called by one of ``words``.
     """
     typed = "".join(f", {sql} AS {name}" for name, sql in feed.typed.items())
-    purposes = {"admission": feed.admission, "patient": feed.patient, "practitioner": feed.practitioner}
+    purposes = _purposes(feed)
     texts = ", ".join(f"{sql or 'NULL::VARCHAR'} AS {purpose}_text" for purpose, sql in purposes.items())
     keys = "".join(
         f", {purpose}_pseudonym({purpose}_text) AS {purpose}_key" for purpose, sql in purposes.items() if sql
@@ -84,16 +84,20 @@ def keyed(feed: Feed, words: Sequence[str] = ()) -> str:
 
 def keyed_columns(feed: Feed) -> tuple[str, ...]:
     """The columns of ``keyed(feed)``, of a feed with a reader."""
-    purposes = {"admission": feed.admission, "patient": feed.patient, "practitioner": feed.practitioner}
     return (
         "row_hash",
-        *(f"{purpose}_key" for purpose, sql in purposes.items() if sql),
+        *(f"{purpose}_key" for purpose, sql in _purposes(feed).items() if sql),
         *(f"{kind}_{column}" for kind, columns in feed.values.items() for column in columns),
         *(("is_deleted",) if feed.deleted else ()),
         *(f"notice_{number}" for number in range(len(feed.notices))),
         *(("is_suspect",) if feed.names else ()),
         "faults",
     )
+
+
+def _purposes(feed: Feed) -> dict[str, str | None]:
+    """What pseudonyms are made for -> the text each is made of."""
+    return {"admission": feed.admission, "patient": feed.patient, "practitioner": feed.practitioner}
 
 
 def _pooled(column: str, value: str) -> str:
