@@ -1,61 +1,17 @@
-"""A file arrived: bring it, and what else of its source waits, into the lake; then run what their tables concern.
-
-A forked flow run begins to load with its process, while Prefect's engine still asks its server about the run: that
-takes half a second, in which a core would rest. Loading is idempotent by delivery id and asks Prefect nothing,
-so a flow run that comes to nothing after all has done no harm.
-"""
+"""A file arrived: bring it, and what else of its source waits, into the lake; then run what their tables concern."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows import loading
 from flows.rounds import lake, run_round, show_deliveries
-from medisync.intake import DeliveryReport, turns
-from medisync.ledger import Claims, open_ledger
+from medisync.intake import DeliveryReport
 from medisync.settings import load_settings
-
-_begun: dict[str, Loading] = {}
-"""What began before the flow: by delivery id, until the flow asks for it."""
-
-
-class Loading:
-    """What waits is loaded in a thread; iterating gives a report of each delivery as it is loaded, and raises what kept
-    it from going on."""
-
-    def __init__(self, delivery_id: str) -> None:
-        self._told: queue.SimpleQueue[DeliveryReport | Exception | None] = queue.SimpleQueue()
-        threading.Thread(target=self._load, args=(delivery_id,), name="loading", daemon=True).start()
-
-    def _load(self, delivery_id: str) -> None:
-        end: Exception | None = None
-        try:
-            for report in _loaded(delivery_id):
-                self._told.put(report)
-        except Exception as error:
-            end = error
-        self._told.put(end)
-
-    def __iter__(self) -> Iterator[DeliveryReport]:
-        while isinstance(told := self._told.get(), DeliveryReport):
-            yield told
-        if told is not None:
-            raise told
-
-
-def begin(delivery_id: str) -> None:
-    """Begin to load, before the flow run of ``delivery_id`` is under way in this process."""
-    _begun[delivery_id] = Loading(delivery_id)
-
-
-def _loaded(delivery_id: str) -> Iterator[DeliveryReport]:
-    return turns.take(lake(), Claims(open_ledger(lake().settings)), delivery_id)
 
 
 @task(task_run_name="intake {delivery_id}", cache_policy=NO_CACHE, persist_result=False)
@@ -64,7 +20,7 @@ def load(delivery_id: str) -> tuple[list[DeliveryReport], Exception | None]:
     reports: list[DeliveryReport] = []
     logger = get_run_logger()
     try:
-        for report in _begun.pop(delivery_id, None) or _loaded(delivery_id):
+        for report in loading.reports(delivery_id):
             reports.append(report)
             logger.info("%s: %s", report.delivery_id, report.sentence())
     except Exception as error:  # what was loaded before it is analysed all the same

@@ -132,7 +132,7 @@ def become_flow_run(request: Request) -> None:
 def _begin(delivery_id: str) -> None:
     """Begin what needs no word of Prefect while its engine asks the server about the flow run: load the delivery that
     the run is for, or at least open the lake, a quarter of a second."""
-    from flows import deliver
+    from flows import loading
     from flows.rounds import lake
 
     def connect() -> None:
@@ -143,7 +143,7 @@ def _begin(delivery_id: str) -> None:
     with contextlib.suppress(Exception):
         lake()  # once, before two threads ask for it
         if delivery_id:
-            deliver.begin(delivery_id)
+            loading.begin(delivery_id)
         else:
             threading.Thread(target=connect, name="lake", daemon=True).start()
 

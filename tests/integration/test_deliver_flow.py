@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.flows import load_flow_from_entrypoint
 from prefect.logging import disable_run_logger
 
-from flows import deliver
+from flows import deliver, loading
 from medisync.intake import arrival
 from medisync.intake.report import DeliveryStatus
 from medisync.lake import Lake
@@ -21,7 +22,7 @@ load: Any = deliver.load  # a task of Prefect's; here without its engine
 
 @pytest.fixture
 def flows_lake(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
-    monkeypatch.setattr(deliver, "lake", lambda: lake)
+    monkeypatch.setattr(loading, "lake", lambda: lake)
     with disable_run_logger():
         yield lake
 
@@ -35,7 +36,7 @@ def claimed(lake: Lake, path: Path) -> str:
 
 def test_what_began_is_loaded_once_and_the_flow_hears_of_it(flows_lake: Lake, tmp_path: Path) -> None:
     delivery_id = claimed(flows_lake, write_csv(tmp_path / "week.csv", admissions(3)))
-    deliver.begin(delivery_id)
+    loading.begin(delivery_id)
     reports, failure = load.fn(delivery_id)
     assert failure is None
     assert [(one.delivery_id, one.status) for one in reports] == [(delivery_id, DeliveryStatus.LOADED)]
@@ -48,18 +49,29 @@ def test_what_began_is_loaded_once_and_the_flow_hears_of_it(flows_lake: Lake, tm
 def test_what_keeps_it_from_loading_is_told_with_what_was_loaded(
     flows_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = deliver.turns.take
+    taken = loading.turns.take
 
     def fails_afterwards(*arguments: Any) -> Iterator[Any]:
         yield from taken(*arguments)
         raise OSError("no room")
 
-    monkeypatch.setattr(deliver.turns, "take", fails_afterwards)
+    monkeypatch.setattr(loading.turns, "take", fails_afterwards)
     delivery_id = claimed(flows_lake, write_csv(tmp_path / "week.csv", admissions(3)))
-    deliver.begin(delivery_id)
+    loading.begin(delivery_id)
     reports, failure = load.fn(delivery_id)
     assert [one.delivery_id for one in reports] == [delivery_id]
     assert isinstance(failure, OSError)
+
+
+def test_prefect_s_copy_of_the_flow_hears_of_it_too(flows_lake: Lake, tmp_path: Path) -> None:
+    """Prefect runs the flow's file as a module of its own, beside the one that is imported."""
+    copy: Any = load_flow_from_entrypoint("flows/deliver.py:deliver")
+    assert copy is not deliver.deliver
+    delivery_id = claimed(flows_lake, write_csv(tmp_path / "week.csv", admissions(3)))
+    loading.begin(delivery_id)
+    [report], failure = copy.fn.__globals__["load"].fn(delivery_id)
+    assert failure is None
+    assert report.seconds > 0, "told by what began, not found again"
 
 
 def test_the_flow_loads_by_itself_what_nobody_began(flows_lake: Lake, tmp_path: Path) -> None:
