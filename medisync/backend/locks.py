@@ -70,22 +70,13 @@ def file_lock(path: Path, *, seconds: float | None, name: str = "") -> Iterator[
 
 def _wait(descriptor: int, path: Path, seconds: float, name: str) -> None:
     """Take the lock when it is free and nobody waits, else after those who came before. Folders have no queue."""
-    has_queue = path.suffix == ".lock"
-    if (seconds <= 0 or not has_queue or not queue.is_waited_for(path)) and _is_taken(descriptor):
+    has_queue = seconds > 0 and path.suffix == ".lock"
+    if not (has_queue and queue.is_waited_for(path)) and queue.is_taken(descriptor):
         return
     deadline = time.monotonic() + seconds
-    with queue.place(path) if has_queue and seconds > 0 else nullcontext() as place:
+    with queue.place(path) if has_queue else nullcontext() as place:
         while time.monotonic() < deadline:
-            if (place is None or place.is_first()) and _is_taken(descriptor):
+            if (place is None or place.is_first()) and queue.is_taken(descriptor):
                 return
             time.sleep(POLL_SECONDS)
     raise busy(name, seconds)
-
-
-def _is_taken(descriptor: int) -> bool:
-    """Whether the lock was free, and is ours now."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

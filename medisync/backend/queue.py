@@ -36,6 +36,15 @@ class Place:
         return not self._before
 
 
+def is_taken(descriptor: int) -> bool:
+    """Whether nobody had the open file locked, and it is locked by us now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def is_waited_for(lock: Path) -> bool:
     """Whether anybody has a place in the queue of ``lock``."""
     return bool(_names(_folder(lock)))
@@ -77,10 +86,9 @@ def _is_left(file: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not is_taken(descriptor):
+            return False
         file.unlink(missing_ok=True)
-    except BlockingIOError:
-        return False
     finally:
         os.close(descriptor)
     return True

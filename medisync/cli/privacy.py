@@ -31,8 +31,9 @@ def privacy_scan(
     from medisync.intake.privacy import identifiers_of, scan
 
     console, settings = Console(quiet=as_json), load_settings()
-    databases = _databases(path, settings)
-    paths = [Path(one) for one in path if not _is_address(one)]
+    addresses = [one for one in path if _is_address(one)]
+    paths = [Path(one) for one in path if one not in addresses]
+    databases = _databases(addresses, paths, settings)
     sources = list(file or []) or _kept(settings, delivery or [])
     for one in (*paths, *sources):
         if not one.exists():
@@ -64,15 +65,14 @@ def _is_address(text: str) -> bool:
     return text.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
 
 
-def _databases(named: list[str], settings: Settings) -> list[Address]:
+def _databases(addresses: list[str], paths: list[Path], settings: Settings) -> list[Address]:
     """Those that are named, and the workspace's own when its data folder is."""
     try:
-        found = [parse(one, settings.database_passfile) for one in named if _is_address(one)]
+        found = [parse(one, settings.database_passfile) for one in addresses]
     except ValueError as error:
         raise typer.BadParameter(f"the address of a database: {error}") from None
-    data = settings.data.resolve()
     own = address_of(settings) if settings.is_server else None
-    if own and own not in found and any(Path(one).resolve() == data for one in named if not _is_address(one)):
+    if own and own not in found and settings.data.resolve() in (one.resolve() for one in paths):
         found.append(own)
     return found
 

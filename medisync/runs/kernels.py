@@ -28,7 +28,6 @@ from medisync.runs.fixed_environment import FIXED_ENVIRONMENT
 QUIET = "--log-level=CRITICAL"
 """The kernel's argument that keeps it from telling the terminal about connections and shutdowns."""
 
-
 END_POLL_SECONDS = 0.01
 
 

@@ -20,6 +20,7 @@ from medisync.upkeep.migration import MigrationError
 from medisync.upkeep.restore import NotEmptyError, restore
 from tests.integration.test_backup import elsewhere, spoil_parquet, tables
 from tests.integration.test_migration import ledger_rows
+from tests.support import odd_lake
 from tests.support.admissions_csv import admissions, write_csv
 from tests.support.postgres import PostgresServer
 from tests.unit.disclosure.test_release import grid
@@ -30,15 +31,7 @@ from tests.unit.disclosure.test_releasing import record
 def full(server_workspace: Settings, tmp_path: Path) -> Lake:
     """Two deliveries, the second deleting rows of the first, two runs whose rows lie in the catalog, odd values."""
     lake = Lake(server_workspace)
-    for number, run_id in ((30, "r1"), (24, "r2")):
-        intake.ingest(lake, write_csv(tmp_path / f"{run_id}.csv", admissions(number)))
-        publish(lake, record(lake, run_id), grid([[40 * number, 3]], margins=False))
-    with lake.transaction("odd values") as transaction:
-        transaction.execute(
-            "INSERT INTO analytics.surges (run_id, unique_id, ds, observed, expected, threshold, p_value, state) "
-            "VALUES ('r1', 'Zoë''s \\ \"x\"', DATE '2024-02-29', 0.1, 'nan', 'infinity', NULL, ''), "
-            "('r1', '', DATE '0001-01-01', 1e-300, 1.0000000000000002, 5e-324, -0.0, 'surge')"
-        )
+    odd_lake.fill(lake, tmp_path)
     Claims(open_ledger(server_workspace)).add("d1", "default")
     return lake
 

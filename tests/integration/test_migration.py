@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from medisync import intake
 from medisync.access import audit
 from medisync.backend import postgres as postgres_backend
 from medisync.backend.choice import backend_of
@@ -20,16 +19,13 @@ from medisync.errors import DatabaseAwayError, NoDataError, SettingsError, Wrong
 from medisync.lake import Lake
 from medisync.ledger import Claims, open_ledger
 from medisync.ledger.engine import metadata
-from medisync.runs.publishing import publish
 from medisync.runs.releasing import released_document
 from medisync.settings import Settings
 from medisync.upkeep import health, migration
 from medisync.upkeep.migration import MigrationError, migrate
 from tests.integration.test_backup import tables
-from tests.support.admissions_csv import admissions, write_csv
+from tests.support import odd_lake
 from tests.support.postgres import PostgresServer
-from tests.unit.disclosure.test_release import grid
-from tests.unit.disclosure.test_releasing import record
 
 
 @pytest.fixture
@@ -44,15 +40,7 @@ def moving(workspace: Settings, postgres: PostgresServer, monkeypatch: pytest.Mo
 def full(moving: Settings, tmp_path: Path) -> Settings:
     """Two deliveries, the second deleting rows of the first, two runs with odd texts, claims and an audit log."""
     lake = Lake(moving)
-    for number, run_id in ((30, "r1"), (24, "r2")):
-        intake.ingest(lake, write_csv(tmp_path / f"{run_id}.csv", admissions(number)))
-        publish(lake, record(lake, run_id), grid([[40 * number, 3]], margins=False))
-    with lake.transaction("odd values") as transaction:
-        transaction.execute(
-            "INSERT INTO analytics.surges (run_id, unique_id, ds, observed, expected, threshold, p_value, state) "
-            "VALUES ('r1', 'Zoë''s \\ \"x\"', DATE '2024-02-29', 0.1, 'nan', 'infinity', NULL, ''), "
-            "('r1', '', DATE '0001-01-01', 1e-300, 1.0000000000000002, 5e-324, -0.0, 'surge')"
-        )
+    odd_lake.fill(lake, tmp_path)
     ledger = open_ledger(moving)
     Claims(ledger).add("d1", "default")
     for number in range(3):
