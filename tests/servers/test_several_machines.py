@@ -126,7 +126,7 @@ def give_secrets(group: Group, worker: Worker) -> None:
 
 
 def all_work(group: Group) -> None:
-    """Start the workers that do not run."""
+    """Start the workers that do not run, and wait until each takes flow runs and has joined the cluster."""
     for worker in group.workers:
         if worker.process is None or worker.process.poll() is not None:
             give_secrets(group, worker)
@@ -136,6 +136,11 @@ def all_work(group: Group) -> None:
             lambda worker=worker: "This machine works for the server." in worker.said(),
             seconds=300,
             what=f"{worker.machine.name} works; it said:\n{worker.said()}",
+        )
+        wait_until(
+            lambda worker=worker: "Registered to" in worker.log("dask-worker"),
+            seconds=300,
+            what=f"{worker.machine.name} is in the cluster; its log:\n{worker.log('dask-worker')}",
         )
 
 

@@ -19,13 +19,25 @@ RAW_FOLDERS = ("archive", "quarantine", "refused", "processing", "inbox")
 
 Pairs = set[tuple[str, str]]
 
+LOOKS = 5
+"""How often a workspace that is running is read until nothing goes away meanwhile."""
 NOT_OF_A_NAME = re.compile(r"[^\w\s.'’-]+")
 """What ends a name in running text: commas, brackets, control characters, markup."""
 
 
 def names_found(names: set[str], settings: Settings) -> list[str]:
-    """Places where any of ``names`` (in whatever case) stands: files, columns of the lake, tables of SQLite."""
-    wanted = _pairs_of(names)
+    """Places where any of ``names`` (in whatever case) stands: files, columns of the lake, tables of SQLite.
+
+    A file that is gone when its turn comes, as a database's log when the last who had it open leaves, has what it held
+    put into another: all are read once more.
+    """
+    for _ in range(LOOKS - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return _places(_pairs_of(names), settings)
+    return _places(_pairs_of(names), settings)
+
+
+def _places(wanted: Pairs, settings: Settings) -> list[str]:
     found = [f"file {path}" for path in written_files(settings) if _holds(path.read_bytes(), wanted)]
     found += [f"lake {place}" for place in _lake_places(settings, wanted)]
     databases = [path for path in written_files(settings) if path.suffix in (".sqlite", ".db")]
