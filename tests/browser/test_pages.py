@@ -127,7 +127,10 @@ def test_a_choice_is_computed_kept_in_the_address_and_survives_new_data(
 def test_a_filter_that_is_none_is_said(hospital: Hospital, watched: Watched) -> None:
     page = opened(watched, hospital, "forecasts?site=Nowhere&horizon=0&frequency=monthly")  # the short address
     assert "voila/render/forecasts.ipynb?site=Nowhere" in page.url
-    wait_until(lambda: "left out: site, horizon." in page.inner_text("form"), seconds=30, what="it is said")
+    said = "left out: site, horizon."
+    wait_until(lambda: said in page.inner_text("form"), seconds=30, what="it is said")
+    page.wait_for_selector("text=Computed on this page")
+    assert said in page.inner_text("form")  # and not for a moment only
     assert page.input_value("select[name=frequency]") == "monthly"
 
 

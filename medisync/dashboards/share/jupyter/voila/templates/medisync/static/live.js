@@ -47,7 +47,7 @@
       comm = id();
       const shown = [...content.querySelectorAll("[data-part]")];
       const versions = Object.fromEntries(shown.map((part) => [part.dataset.part, part.dataset.version]));
-      send("comm_open", { target_name: "medisync.page", data: { viewer: session, versions, choices: choices() } });
+      send("comm_open", { target_name: "medisync.page", data: { viewer: session, versions, choices: wanted() } });
       expectAnswer();
     };
     socket.onmessage = (event) => receive(JSON.parse(event.data));
@@ -120,6 +120,11 @@
   function choices() {
     const form = content.querySelector("form[data-controls]");
     return form ? Object.fromEntries(new FormData(form)) : {};
+  }
+  // What the address asks for, also what the form cannot hold: the kernel goes on saying that it is no choice.
+  function wanted() {
+    const made = choices();
+    return Object.keys(made).length ? { ...made, ...Object.fromEntries(new URLSearchParams(location.search)) } : made;
   }
   const isNone = ([name, value]) => {
     const one = content.querySelector("form[data-controls]").elements[name];
