@@ -16,11 +16,11 @@ from medisync.settings import Settings
 RAW_FOLDERS = ("archive", "quarantine", "refused", "processing", "inbox")
 """Where raw files lie, for the owner alone."""
 
+LOOKS = 5
+"""How often a workspace that is running is read until nothing goes away meanwhile."""
 
 Pairs = set[tuple[str, str]]
 
-LOOKS = 5
-"""How often a workspace that is running is read until nothing goes away meanwhile."""
 NOT_OF_A_NAME = re.compile(r"[^\w\s.'’-]+")
 """What ends a name in running text: commas, brackets, control characters, markup."""
 
@@ -31,10 +31,14 @@ def names_found(names: set[str], settings: Settings) -> list[str]:
     A file that is gone when its turn comes, as a database's log when the last who had it open leaves, has what it held
     put into another: all are read once more.
     """
-    for _ in range(LOOKS - 1):
-        with contextlib.suppress(FileNotFoundError):
-            return _places(_pairs_of(names), settings)
-    return _places(_pairs_of(names), settings)
+    wanted, looks = _pairs_of(names), 1
+    while True:
+        try:
+            return _places(wanted, settings)
+        except FileNotFoundError:
+            if looks == LOOKS:
+                raise
+            looks += 1
 
 
 def _places(wanted: Pairs, settings: Settings) -> list[str]:

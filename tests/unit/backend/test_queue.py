@@ -45,6 +45,13 @@ def waiter(lock: Path, had: list[int], number: int) -> threading.Thread:
     return thread
 
 
+def waiting_process(lock: Path) -> subprocess.Popen[bytes]:
+    """A process that is the only one in the queue."""
+    process = subprocess.Popen([sys.executable, "-c", WAITER, str(lock)])
+    queued(lock, 1)
+    return process
+
+
 def test_those_who_wait_have_it_in_the_order_they_came(tmp_path: Path) -> None:
     lock, had, threads = tmp_path / "some.lock", list[int](), list[threading.Thread]()
     with file_lock(lock, seconds=0):
@@ -60,12 +67,24 @@ def test_those_who_wait_have_it_in_the_order_they_came(tmp_path: Path) -> None:
 def test_who_died_waiting_holds_up_nobody(tmp_path: Path) -> None:
     lock, had = tmp_path / "some.lock", list[int]()
     with file_lock(lock, seconds=0):
-        first = subprocess.Popen([sys.executable, "-c", WAITER, str(lock)])
-        queued(lock, 1)
+        first = waiting_process(lock)
         thread = waiter(lock, had, 1)
         queued(lock, 2)
         first.kill()
         first.wait()
+    thread.join()
+    assert had == [1]
+    assert places(lock) == []
+
+
+def test_the_place_of_who_died_is_taken_away_by_the_next_to_wait(tmp_path: Path) -> None:
+    lock, had = tmp_path / "some.lock", list[int]()
+    with file_lock(lock, seconds=0):
+        first = waiting_process(lock)
+        first.kill()
+        first.wait()
+        assert len(places(lock)) == 1
+        thread = waiter(lock, had, 1)
     thread.join()
     assert had == [1]
     assert places(lock) == []
