@@ -7,7 +7,6 @@ committed for a while and no analysis runs, so that they, too, open at once.
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Hashable
@@ -23,6 +22,7 @@ from medisync.dashboards.parts import Source
 from medisync.dashboards.patients import Patients
 from medisync.dashboards.reading import Reader, View
 from medisync.dashboards.surges import Surges
+from medisync.ending import ToldToEnd
 from medisync.lake import Lake
 from medisync.runs.progress import runs_in_progress
 from medisync.settings import Settings, load_settings
@@ -157,26 +157,23 @@ def sources(settings: Settings, lake: Lake) -> list[Source]:
 def main() -> None:
     """Read until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    told_to_end = ToldToEnd()
     settings = load_settings()
     settings.make_folders()
     reader, kept = PageReader(settings), KeptPages.of(settings)
     stepped_at = [time.monotonic()]
 
     def live() -> None:
-        while not stop.wait(1.0):
+        while not told_to_end:
             if time.monotonic() - stepped_at[0] < STUCK_SECONDS:
                 kept.say_alive()
+            time.sleep(1.0)
 
-    kept.say_alive()
     threading.Thread(target=live, daemon=True).start()
     log.info("Reading for the pages")
-    while not stop.wait(STEP_SECONDS):
+    while not told_to_end:
         stepped_at[0] = time.monotonic()
-        if not reader.try_step():
-            stop.wait(QUIET_SECONDS)
+        time.sleep(STEP_SECONDS if reader.try_step() else QUIET_SECONDS)
     reader.close()
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import signal
-import threading
 from pathlib import Path
 
 import httpx
 
 from medisync.access import prefect_auth
+from medisync.ending import ToldToEnd
 from medisync.intake import arrival, turns
 from medisync.intake.announcing import Announcer
 from medisync.intake.inbox_notices import InboxNotices
@@ -163,13 +162,11 @@ def main() -> None:
     """Watch until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    told_to_end = ToldToEnd()
     settings = load_settings()
     watcher = Watcher(settings)
     log.info("Watching the inbox")
-    while not stop.is_set():
+    while not told_to_end:
         is_all = True
         try:
             is_all = watcher.step()

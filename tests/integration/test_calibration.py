@@ -133,10 +133,11 @@ def test_two_processes_of_a_cluster_find_the_same(filled: Lake) -> None:
         return [dataclasses.asdict(one) for one in report.series]
 
     def on_cluster(series: Sequence[calibration.UncalibratedSeries]) -> list[calibration.CalibratedSeries]:
+        any_port = "127.0.0.1:0"
         threads = {name: value for name, value in FIXED_ENVIRONMENT.items() if name.endswith("_THREADS")}
         with (
             distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0, env=threads
+                n_workers=2, threads_per_worker=1, dashboard_address=any_port, memory_limit=0, env=threads
             ) as cluster,
             distributed.Client(cluster) as client,
         ):

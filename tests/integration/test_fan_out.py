@@ -29,6 +29,9 @@ class Doubled:
         return done
 
 
+ANY_PORT = "127.0.0.1:0"
+"""Of a cluster's own page: without an address it takes a fixed port, which another test's cluster may have."""
+
 ARGUMENTS = [{"number": number} for number in range(3)]
 
 
@@ -38,7 +41,7 @@ def cluster() -> Iterator[distributed.LocalCluster]:
     with (
         disable_run_logger(),
         distributed.LocalCluster(
-            n_workers=0, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+            n_workers=0, processes=False, dashboard_address=ANY_PORT, protocol="tcp", host="127.0.0.1"
         ) as made,
     ):
         yield made
@@ -66,7 +69,7 @@ def test_no_certificate_no_answer(tmp_path: Path) -> None:
     everybody = distributed.Security(require_encryption=True, tls_ca_file=path, **roles)
     assert settings.keys.joinpath(dask_cluster.KEY).stat().st_mode & 0o077 == 0
     with distributed.LocalCluster(
-        n_workers=1, processes=False, dashboard_address=None, protocol="tls", host="127.0.0.1", security=everybody
+        n_workers=1, processes=False, dashboard_address=ANY_PORT, protocol="tls", host="127.0.0.1", security=everybody
     ) as made:
         with distributed.Client(made.scheduler_address, security=ours) as client:
             assert client.submit(abs, -1).result() == 1
