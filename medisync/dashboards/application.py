@@ -26,6 +26,7 @@ from medisync.access.principal import Audience
 from medisync.dashboards import asking, server
 from medisync.dashboards.parts import stylesheet
 from medisync.dashboards.reading import report_path
+from medisync.dashboards.refusing import ErrorPage, NowhereHandler
 from medisync.fastlane import kernels as fork_kernels
 from medisync.reports.pack import kept_packs
 from medisync.reports.page import quality_path
@@ -62,6 +63,7 @@ def configuration(settings: Settings) -> Config:
                 "authorizer_class": PagesAuthorizer,
                 "log_level": "ERROR",  # a warning a visit would say that our own notebook is not signed
                 "tornado_settings": {
+                    "default_handler_class": NowhereHandler,
                     "ws_ping_timeout": PONG_MILLISECONDS,
                     "allow_remote_access": False,  # no other name may be made to point here
                     "local_hostnames": ["localhost", *public_host(settings.public_pages_url)],
@@ -166,7 +168,7 @@ class PageHandler(TornadoVoilaHandler):  # type: ignore[misc,unused-ignore]
         await super().get(path)
 
 
-class ShortAddressHandler(tornado.web.RequestHandler):
+class ShortAddressHandler(ErrorPage):
     """``/forecasts`` leads to that page, with what was chosen in the address."""
 
     def initialize(self, settings_of_workspace: Settings) -> None:
@@ -206,7 +208,7 @@ class IconHandler(tornado.web.RequestHandler):
         self.write(ICON.read_bytes())
 
 
-class ReportHandler(JupyterHandler):
+class ReportHandler(ErrorPage, JupyterHandler):
     """The self-contained report of one run, or of one delivery's quality."""
 
     def initialize(self, settings_of_workspace: Settings, path_of: Callable[[Settings, str], Path]) -> None:
@@ -223,7 +225,7 @@ class ReportHandler(JupyterHandler):
         self.write(path.read_bytes())
 
 
-class PackHandler(JupyterHandler):
+class PackHandler(ErrorPage, JupyterHandler):
     """A report pack, as a page or as PDF."""
 
     def initialize(self, settings_of_workspace: Settings) -> None:

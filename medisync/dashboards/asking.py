@@ -16,6 +16,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from medisync.access.gate import CSRF_HEADER, csrf_cookie, session_cookie
 from medisync.access.jupyter import access
 from medisync.access.permissions import Permission
+from medisync.dashboards.refusing import ErrorPage
 from medisync.errors import MediSyncError
 from medisync.settings import Settings
 
@@ -25,7 +26,7 @@ WAIT_SECONDS = 60.0
 MOST_BYTES = 20_000
 
 
-class ForwardHandler(JupyterHandler):
+class ForwardHandler(ErrorPage, JupyterHandler):
     """Hands a request to the API on behalf of the visitor, who needs the right to start runs."""
 
     def initialize(self, settings_of_workspace: Settings) -> None:

@@ -176,6 +176,27 @@ def test_packs_and_reports_are_for_those_who_see_all(hospital: Hospital) -> None
     )
     assert told.status_code == 200
     assert "Released results" in told.text
-    assert (
-        httpx.get(f"{hospital.server.url}packs/nothing/pack.pdf", cookies=cookies(hospital.settings)).status_code == 404
-    )
+
+
+def test_what_is_not_there_or_not_for_you_says_so(hospital: Hospital) -> None:
+    """In words and with a way back, and no error of an error page in the log."""
+    log = hospital.settings.logs / "pages.log"
+    before = log.stat().st_size
+    run = hospital.lake.query("SELECT run_id FROM analytics.runs LIMIT 1")[0]["run_id"]
+    refused = {
+        ("packs/nothing/pack.pdf", Role.ADMIN): (404, "There is no such pack."),
+        ("reports/r0", Role.ADMIN): (404, "There is no report of r0."),
+        (f"reports/{run}", Role.VIEWER): (403, "Your role sees released results only"),
+        ("runs/status/00000000-0000-0000-0000-000000000000", Role.VIEWER): (403, "The role viewer does not allow this"),
+        ("nothing", Role.VIEWER): (404, "There is no such page"),
+        ("no/where/at/all", Role.VIEWER): (404, "There is no such page"),
+        ("voila/render/nothing.ipynb", Role.VIEWER): (404, "There is no such page"),
+    }
+    for (path, role), (status, said) in refused.items():
+        answer = httpx.get(f"{hospital.server.url}{path}", cookies=cookies(hospital.settings, role))
+        assert answer.status_code == status, path
+        assert said in answer.text, path
+        assert '<a href="/">Go to the overview</a>' in answer.text, path
+    with log.open("rb") as lines:
+        lines.seek(before)
+        assert b"write_error" not in lines.read()
