@@ -30,7 +30,7 @@ class LakeReader:
 
     def __init__(self, settings: Settings) -> None:
         # Its questions are small: a second thread of DuckDB's would be woken up for nothing, and waited for.
-        self.lake = Lake(settings, threads=1)
+        self.lake = Lake(settings)
         self.trouble: str | None = None
         self.since = _now()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lake")

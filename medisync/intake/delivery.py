@@ -141,6 +141,7 @@ def _load(lake: Lake, delivery_id: str, mode: DeliveryMode) -> DeliveryReport:
     source, path = found
     work = Work(delivery_id, source, path, room, labels.label(path.name, None))
     started = time.monotonic()
+    lake = lake.on_all_cores() if parts.is_worth_all_cores(path) else lake
     cursor = staging.open_desk(lake)
     try:
         pieces = parts.parts_of(path, room / "unpacked")

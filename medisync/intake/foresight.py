@@ -52,6 +52,7 @@ class _TakenBackError(Exception):
 def foresee(lake: Lake, path: Path, *, source: str, mode: DeliveryMode = DeliveryMode.AUTO) -> Foresight:
     """What delivering the file or folder ``path`` would do. Nothing is kept of it, and ``path`` stays as it is."""
     lake.settings.make_folders()
+    lake = lake.on_all_cores() if parts.is_worth_all_cores(path) else lake
     cursor = staging.open_desk(lake)
     with tempfile.TemporaryDirectory(dir=lake.settings.run_state) as room:
         work = Work(new_delivery_id(), source, path, Path(room), labels.label(path.name, None))

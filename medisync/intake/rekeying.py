@@ -131,6 +131,7 @@ def keys_in_file(lake: Lake) -> bytes:
 def _rekey(lake: Lake) -> Rotation:
     """The transaction. Dates of birth lie outside the lake: before its commit their files hold old and new
     pseudonyms, after it the new ones take their place."""
+    lake = lake.on_all_cores()
     keys = keys_in_file(lake)
     generation, _ = _in_force(lake)
     new = keys[: (generation + 1) * KEY_BYTES]

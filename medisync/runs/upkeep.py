@@ -87,7 +87,7 @@ def clean_up(lake: Lake, *, dry_run: bool = False) -> CleanUpReport:
             for path in going:
                 _remove(path)
             made_up = release_missing(lake)
-            _tidy_lake(lake, expired)
+            _tidy_lake(lake.on_all_cores(), expired)
         after = len(lake.data_files())
     flow_runs = remove_old_flow_runs(settings, now - dt.timedelta(days=settings.keep_flow_runs_days), dry_run=dry_run)
     return CleanUpReport(
