@@ -11,10 +11,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from medisync.analyses.contract import Figure
+from medisync.analyses.figure_layout import place
+from medisync.analyses.figure_ticks import POINTS_PER_INCH, paint_again, paint_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
+    from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure as MplFigure
 
 INK = "#1b2a38"
@@ -26,6 +28,7 @@ PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#9
 ACCENT, WARN, CALM = PALETTE[0], PALETTE[5], PALETTE[6]
 
 STYLE: dict[str, Any] = {
+    "axes.facecolor": "none",
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
@@ -35,6 +38,13 @@ STYLE: dict[str, Any] = {
     "axes.titlesize": 11,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "figure.subplot.bottom": 0.17,  # about where they will be, since the number of ticks depends on the room
+    "figure.subplot.hspace": 0.2,
+    "figure.subplot.left": 0.1,
+    "figure.subplot.right": 0.98,
+    "figure.subplot.top": 0.97,
+    "figure.subplot.wspace": 0.1,
     "font.family": "sans-serif",
     "font.size": 10,
     "grid.alpha": 0.15,
@@ -42,7 +52,6 @@ STYLE: dict[str, Any] = {
     "grid.linewidth": 0.8,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
-    "savefig.transparent": True,
     "svg.fonttype": "none",
     "svg.hashsalt": "medisync",
     "text.color": INK,
@@ -65,11 +74,20 @@ def canvas(width: float = 7.2, height: float = 3.6, **subplots: Any) -> tuple[Mp
 def as_figure(drawing: MplFigure, *, name: str, title: str, alt: str, table: str | None = None) -> Figure:
     """Freeze a drawing into the SVG that notebook, page and report show. The same input gives the same bytes."""
     from matplotlib import rc_context
+    from matplotlib.backends.backend_mixed import MixedModeRenderer
+    from matplotlib.backends.backend_svg import RendererSVG
 
     buffer = io.StringIO()
     with rc_context(STYLE):
-        _lay_out(drawing)
-        drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        drawing.set_dpi(POINTS_PER_INCH)
+        width, height = drawing.get_size_inches()
+        renderer = MixedModeRenderer(
+            drawing, width, height, POINTS_PER_INCH,
+            RendererSVG(width * POINTS_PER_INCH, height * POINTS_PER_INCH, buffer, image_dpi=POINTS_PER_INCH),
+        )  # fmt: skip
+        _lay_out(drawing, renderer)
+        drawing.draw(renderer)
+        renderer.finalize()
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
@@ -81,62 +99,17 @@ def as_figure(drawing: MplFigure, *, name: str, title: str, alt: str, table: str
     return Figure(name=name, title=title, alt=alt, svg=svg, table=table)
 
 
-def _lay_out(drawing: MplFigure) -> None:
-    """Place the axes once, with the ticks of days found once.
-
-    Saving would draw everything a first time for the layout alone and lay it out twice, and each time look up the
-    calendar for every axis a dozen times.
-    """
-    for axes in drawing.axes:
-        _keep_days(axes.xaxis)
-        for axis in (axes.xaxis, axes.yaxis):
-            _remember_ticks(axis)
+def _lay_out(drawing: MplFigure, renderer: RendererBase) -> None:
+    """Place the axes once, by what the renderer that will draw them says they take."""
+    painted = paint_ticks(drawing, renderer)
     engine = drawing.get_layout_engine()
-    if engine is not None:
-        engine.execute(drawing)
-        drawing.set_layout_engine(None)
-
-
-def _keep_days(axis: Axis) -> None:
-    """Hold on to the ticks and labels of an axis of days; where they stand does not depend on the layout."""
-    from matplotlib.dates import DateLocator
-    from matplotlib.ticker import FixedFormatter, FixedLocator
-
-    if not isinstance(axis.get_major_locator(), DateLocator):
+    if engine is None:
         return
-    places, formatter = axis.get_majorticklocs().tolist(), axis.get_major_formatter()
-    kept = FixedFormatter(formatter.format_ticks(places))
-    kept.set_offset_string(formatter.get_offset())
-    axis.set_major_locator(FixedLocator(places))
-    axis.set_major_formatter(kept)
-
-
-def _remember_ticks(axis: Axis) -> None:
-    """Have the ticks of an axis placed and measured once for each place the layout tries.
-
-    Matplotlib does it a dozen times, for every question about the axis' extent, and half of the time a drawing takes
-    went into it. What the ticks depend on while a finished drawing is laid out and saved is in the key.
-    """
-    place, measure = axis._update_ticks, axis._get_ticklabel_bboxes  # type: ignore[attr-defined]
-    placed: dict[str, Any] = {}
-    measured: dict[str, Any] = {}
-
-    def where() -> tuple[Any, ...]:
-        return (*axis.axes.bbox.bounds, *axis.get_view_interval(), axis.figure.dpi)
-
-    def placed_once() -> Any:
-        key = where()
-        if placed.get("key") != key:
-            placed.update(key=key, ticks=place())
-        return list(placed["ticks"])
-
-    def measured_once(ticks: list[Any], renderer: Any) -> Any:
-        key = (*where(), *map(id, ticks))
-        if measured.get("key") != key or measured["renderer"] is not renderer:
-            measured.update(key=key, renderer=renderer, boxes=measure(ticks, renderer))
-        return tuple([box.frozen() for box in boxes] for boxes in measured["boxes"])
-
-    vars(axis).update(_update_ticks=placed_once, _get_ticklabel_bboxes=measured_once)
+    drawing.set_layout_engine(None)
+    if not place(drawing, renderer):
+        engine.execute(drawing)
+    elif paint_again(painted, renderer):
+        place(drawing, renderer)
 
 
 def _attribute(text: str) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medisync.analyses.contract import Figure, Result
+from medisync.analyses.figure_ticks import name_ticks
 from medisync.analyses.figures import ACCENT, CALM, INK, as_figure, canvas
 from medisync.analyses.phrases import shortened, signed_percent
 from medisync.stats.association import SMALLEST_EXPECTED
@@ -32,7 +33,7 @@ def strength(factors: pd.DataFrame) -> Figure:
                 fontsize=9,
             )  # fmt: skip
             reach = max(reach, 1.25 * float(row["cramers_v_high"]))
-    axes.set_yticks(range(len(factors)), list(factors["label"]))
+    name_ticks(axes.yaxis, range(len(factors)), list(factors["label"]))
     axes.set_xlim(0, reach)
     axes.set_ylim(-0.6, len(factors) - 0.4)
     axes.set_xlabel("Cramér's V: 0 is no association, 1 a perfect one (bar: 95 % interval)")
@@ -71,11 +72,9 @@ def departures(result: Result) -> Figure:
             column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9 if len(groups) < 9 else 7,
             color="#101010" if is_beyond else INK, fontweight="bold" if is_beyond else "normal",
         )  # fmt: skip
-    axes.set_xticks(
-        np.arange(len(groups)) + 0.5, [shortened(name, 16) for name in groups], rotation=0 if len(groups) < 7 else 40,
-        ha="center" if len(groups) < 7 else "right",
-    )  # fmt: skip
-    axes.set_yticks(np.arange(len(conditions)) + 0.5, [shortened(name) for name in conditions])
+    names, turned = [shortened(name, 16) for name in groups], 0 if len(groups) < 7 else 40
+    name_ticks(axes.xaxis, np.arange(len(groups)) + 0.5, names, turned=turned)
+    name_ticks(axes.yaxis, np.arange(len(conditions)) + 0.5, [shortened(name) for name in conditions])
     axes.set_xlim(0, len(groups))
     axes.set_ylim(len(conditions), 0)
     axes.tick_params(length=0)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medisync.analyses.contract import Figure, Result
+from medisync.analyses.figure_ticks import name_ticks
 from medisync.analyses.figures import ACCENT, CALM, INK, WARN, as_figure, canvas
 from medisync.stats.surveillance import WeekState
 
@@ -98,11 +99,12 @@ def week_grid(result: Result) -> Figure:
             markersize=5,
             linestyle="none",
         )
-    ax.set_yticks(np.arange(len(names)) + 0.5, [name if len(name) <= 28 else name[:27] + "…" for name in names])
+    shown = [name if len(name) <= 28 else name[:27] + "…" for name in names]
+    name_ticks(ax.yaxis, np.arange(len(names)) + 0.5, shown)
     ax.invert_yaxis()
     ax.grid(visible=False)
     _month_axis(ax)
-    bar = drawing.colorbar(mesh, ax=ax, ticks=[-4, 0, 4], pad=0.01, aspect=12)
+    bar = drawing.colorbar(mesh, cax=ax.inset_axes((1.01, 0, 0.03, 1)), ticks=[-4, 0, 4])
     bar.ax.set_yticklabels(["far fewer", "as expected", "far more"])
     bar.outline.set_visible(False)
     above, surges = (weekly["state"] == WeekState.ABOVE).sum(), (weekly["state"] == WeekState.SURGE).sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medisync.analyses.contract import Figure, Result
+from medisync.analyses.figure_ticks import name_ticks
 from medisync.analyses.figures import ACCENT, CALM, INK, PALETTE, WARN, as_figure, canvas
 from medisync.analyses.phrases import shortened
 
@@ -41,7 +42,7 @@ def shares(result: Result) -> Figure:
         axes.set_ylim(0, 1.25 * max(by_prescriptions.max(), by_patients.max(), even))
     short = len(ranking) < 7
     names = [shortened(str(name), 14 if short else 22) for name in ranking["medication"]]
-    axes.set_xticks(places, names, rotation=0 if short else 50, ha="center" if short else "right")
+    name_ticks(axes.xaxis, places, names, turned=0 if short else 50)
     axes.grid(visible=False, axis="x")
     drawing.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9)
     told = [f"{name} {share:.1f} %" for name, share in zip(ranking["medication"][:10], by_prescriptions, strict=False)]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medisync.analyses.contract import Figure, Result
+from medisync.analyses.figure_ticks import name_ticks
 from medisync.analyses.figures import ACCENT, CALM, INK, PALETTE, WARN, as_figure, canvas
 from medisync.stats.age_bands import UNKNOWN
 from medisync.stats.standardised_difference import NEGLIGIBLE
@@ -34,7 +35,7 @@ def pyramid(result: Result) -> Figure:
     )
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_yticks(places, bands)
+    name_ticks(axes.yaxis, places, bands)
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
     axes.set_ylabel("Age, years")
     axes.set_xlabel("Patients in the latest period")
@@ -66,7 +67,7 @@ def change(comparison: pd.DataFrame) -> Figure:
         axes.plot(row["standardised_difference"], place, "o", color=colour, markersize=7)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_yticks(range(len(rows)), list(rows["characteristic"]))
+    name_ticks(axes.yaxis, range(len(rows)), list(rows["characteristic"]))
     axes.set_xlabel("Standardised difference to the period before (shaded: negligible; bar: 95 % interval)")
     axes.grid(visible=False, axis="y")
     told = [

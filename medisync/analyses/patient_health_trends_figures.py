@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medisync.analyses.contract import Figure, Result
+from medisync.analyses.figure_ticks import name_ticks
 from medisync.analyses.figures import ACCENT, CALM, INK, PALETTE, as_figure, canvas
 from medisync.analyses.phrases import shortened
 
@@ -36,7 +37,7 @@ def last_week(result: Result) -> Figure:
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlim(-100, reach * 1.05)
     axes.set_ylim(-0.6, len(changes) - 0.4)
-    axes.set_yticks(range(len(changes)), [shortened(str(name)) for name in changes["condition"]])
+    name_ticks(axes.yaxis, range(len(changes)), [shortened(str(name)) for name in changes["condition"]])
     axes.set_xlabel("Change in the last complete week, % (bar: 95 % interval)")
     axes.grid(visible=False, axis="y")
     drawing.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
