@@ -10,7 +10,7 @@ import os
 import pkgutil
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from medisync.fastlane.fork_server import ForkServer, start_with
 from medisync.fastlane.guard import Request
@@ -70,8 +70,21 @@ def modules() -> list[str]:
     return [*HEAVY, *ours]
 
 
+PANELS: dict[str, Any] = {"sharex": True, "squeeze": False}
+USUAL_DRAWINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"nrows": 3, "ncols": 2, **PANELS},
+    {"nrows": 2, "ncols": 3, "sharey": True, **PANELS},
+)
+"""Shapes of what an analysis draws: two drawings of one panel, or one of six conditions and another."""
+
+
 def warm_up() -> None:
-    """Do what nearly every analysis begins with: open a DuckDB, draw, fill the template that shows a result."""
+    """Do what nearly every analysis begins with: open a DuckDB, draw, fill the template that shows a result.
+
+    The drawings it will begin with are made ready too.
+    """
     from medisync.analyses import figures
     from medisync.analyses.contract import Finding, Result, Table
     from medisync.backend.choice import backend_of
@@ -95,6 +108,8 @@ def warm_up() -> None:
     )
     fragment(result)
     result.model_dump_json()
+    for shape in USUAL_DRAWINGS:
+        figures.make_ready(**shape)
 
 
 def become_kernel(request: Request) -> None:

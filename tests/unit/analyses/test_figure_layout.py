@@ -90,3 +90,10 @@ def test_a_drawing_of_another_kind_keeps_all_it_says() -> None:
 @pytest.mark.parametrize("draw", [drawn, own_kind])
 def test_the_same_drawing_gives_the_same_bytes(draw: Callable[[], Figure]) -> None:
     assert draw().svg == draw().svg
+
+
+def test_a_drawing_made_ready_is_given_out_once_and_gives_the_same_bytes() -> None:
+    plain = drawn().svg
+    figures.make_ready(nrows=2, sharex=True)
+    assert drawn().svg == plain
+    assert figures.canvas(nrows=2, sharex=True)[0] is not figures.canvas(nrows=2, sharex=True)[0]
