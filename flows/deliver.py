@@ -8,9 +8,9 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import loading
 from flows.rounds import lake, run_round, show_deliveries
-from medisync.intake import DeliveryReport
+from medisync.intake import DeliveryReport, turns
+from medisync.ledger import Claims, open_ledger
 from medisync.settings import load_settings
 
 
@@ -20,7 +20,7 @@ def load(delivery_id: str) -> tuple[list[DeliveryReport], Exception | None]:
     reports: list[DeliveryReport] = []
     logger = get_run_logger()
     try:
-        for report in loading.reports(delivery_id):
+        for report in turns.take(lake(), Claims(open_ledger(lake().settings)), delivery_id):
             reports.append(report)
             logger.info("%s: %s", report.delivery_id, report.sentence())
     except Exception as error:  # what was loaded before it is analysed all the same
@@ -36,7 +36,7 @@ def load(delivery_id: str) -> tuple[list[DeliveryReport], Exception | None]:
 def deliver(delivery_id: str) -> dict[str, Any]:
     """Load what waits and run the analyses whose input tables it changed."""
     reports, failure = load(delivery_id)
-    # Loaded, but by an earlier try of this run: that may have ended before its round.
+    # Loaded, but not by this run: ahead of it, or by an earlier try that may have ended before its round.
     is_due = any(report.changed or (report.status == "loaded" and not report.seconds) for report in reports)
     try:
         outcomes = run_round(trigger=f"delivery {delivery_id}", since=lake().last_snapshot_id()) if is_due else []

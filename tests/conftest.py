@@ -87,7 +87,7 @@ def sample_delivery(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> I
     """A lake with the sample in it and what its delivery reported. Shared: only read from it."""
     folder = tmp_path_factory.mktemp("sample")
     settings = Settings(data=folder / "data", reports=folder / "reports")
-    opened = Lake(settings, threads=2)
+    opened = Lake(settings)
     report = intake.ingest(opened, sample)
     yield opened, report
     opened.close()

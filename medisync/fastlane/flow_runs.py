@@ -61,10 +61,6 @@ HEAVY = (
 )
 
 
-DELIVERY = "DELIVERY_TO_LOAD"
-"""The environment variable in which the worker tells a flow run which delivery it is for."""
-
-
 def socket_path(settings: Settings) -> Path:
     """Where the workspace's flow run server listens."""
     return settings.run_state / "flow-runs.sock"
@@ -114,25 +110,29 @@ def warm_up() -> None:
 
 def become_flow_run(request: Request) -> None:
     """Execute the flow run that ``PREFECT__FLOW_RUN_ID`` names, or the module's program that the arguments are."""
+    sys.argv = request.arguments or ["prefect.engine"]
     if not request.arguments:
-        _begin(request.environment.get(DELIVERY, ""))
+        _open_lake()
+    if sys.argv[0].startswith("prefect"):
+        _renew_settings()
+        sys.modules.pop("prefect.engine")
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _renew_settings() -> None:
+    """Prefect's settings were made when it was imported, from the server's environment."""
     import prefect.context
     from prefect.logging.configuration import setup_logging
     from prefect.settings import Settings as PrefectSettings
 
     imported = prefect.context.SettingsContext.get()
-    if imported is not None:  # made when Prefect was imported, from the server's environment
+    if imported is not None:
         prefect.context.SettingsContext(profile=imported.profile, settings=PrefectSettings()).__enter__()
         setup_logging()
-    sys.argv = request.arguments or ["prefect.engine"]
-    sys.modules.pop("prefect.engine")
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def _begin(delivery_id: str) -> None:
-    """Begin what needs no word of Prefect while its engine asks the server about the flow run: load the delivery that
-    the run is for, or at least open the lake, a quarter of a second."""
-    from flows import loading
+def _open_lake() -> None:
+    """In a thread, while Prefect's engine asks its server about the flow run: it takes a quarter of a second."""
     from flows.rounds import lake
 
     def connect() -> None:
@@ -142,10 +142,7 @@ def _begin(delivery_id: str) -> None:
 
     with contextlib.suppress(Exception):
         lake()  # once, before two threads ask for it
-        if delivery_id:
-            loading.begin(delivery_id)
-        else:
-            threading.Thread(target=connect, name="lake", daemon=True).start()
+        threading.Thread(target=connect, name="lake", daemon=True).start()
 
 
 def main() -> NoReturn:

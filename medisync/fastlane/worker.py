@@ -11,12 +11,9 @@ from typing import Any
 
 import anyio
 import httpx
-from anyio.abc import TaskStatus
-from prefect.client.schemas.objects import FlowRun
-from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+from prefect.workers.process import ProcessWorker
 
 from medisync.fastlane import bell, certificates
-from medisync.fastlane.flow_runs import DELIVERY
 from medisync.settings import load_settings
 
 log = logging.getLogger("medisync.worker")
@@ -36,18 +33,6 @@ with warnings.catch_warnings():
                     await super().start(*arguments, **options)
                 finally:
                     beside.cancel_scope.cancel()
-
-        async def run(
-            self,
-            flow_run: FlowRun,
-            configuration: ProcessJobConfiguration,
-            task_status: TaskStatus[int] | None = None,
-        ) -> ProcessWorkerResult:
-            """Tell the process which delivery it is for, so that it can begin to load before it has asked Prefect."""
-            delivery_id = (flow_run.parameters or {}).get("delivery_id")
-            if delivery_id:
-                configuration.env[DELIVERY] = str(delivery_id)
-            return await super().run(flow_run, configuration, task_status)
 
         async def _heed_bell(self) -> None:
             try:

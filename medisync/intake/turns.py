@@ -29,18 +29,17 @@ then announces what is left."""
 
 
 @contextmanager
-def turn(settings: Settings, source: str) -> Iterator[None]:
-    """Wait for the source's turn and hold it; it ends with its holder."""
+def turn(settings: Settings, source: str, *, seconds: float | None = None) -> Iterator[None]:
+    """Wait for the source's turn, at most ``seconds``, and hold it; it ends with its holder. Raises LockBusyError."""
     settings.make_folders()
-    with backend_of(settings).lock(_name(source), seconds=None):
+    with backend_of(settings).lock(_name(source), seconds=seconds):
         yield
 
 
 def is_free(settings: Settings, source: str) -> bool:
     """Whether nobody has the source's turn."""
-    settings.make_folders()
     try:
-        with backend_of(settings).lock(_name(source), seconds=0):
+        with turn(settings, source, seconds=0):
             return True
     except LockBusyError:
         return False
@@ -71,6 +70,21 @@ def take(lake: Lake, claims: Claims, delivery_id: str) -> Iterator[DeliveryRepor
                 break
     if report is None and arrival.claimed_file(lake.settings, delivery_id) is None:  # whoever had the turn took it
         yield deliver(lake, delivery_id)
+
+
+def take_one(lake: Lake, delivery_id: str) -> DeliveryReport | None:
+    """Load ``delivery_id`` alone when it is its source's oldest and nobody has the turn; None leaves it to others.
+
+    For a delivery that somebody is expected for already. What else waits has nobody yet who would analyse it.
+    """
+    found = arrival.claimed_file(lake.settings, delivery_id)
+    if found is None:
+        return None
+    try:
+        with turn(lake.settings, found[0], seconds=0):
+            return deliver(lake, delivery_id) if _waiting(lake.settings, found[0])[:1] == [delivery_id] else None
+    except LockBusyError:
+        return None
 
 
 def _as_they_come(lake: Lake, claims: Claims, source: str) -> Iterator[DeliveryReport]:

@@ -15,6 +15,7 @@ import httpx
 from medisync.access import prefect_auth
 from medisync.ending import ToldToEnd
 from medisync.intake import arrival, turns
+from medisync.intake.ahead import Ahead
 from medisync.intake.announcing import Announcer
 from medisync.intake.inbox_notices import InboxNotices
 from medisync.intake.repeats import Repeats
@@ -43,6 +44,7 @@ class Watcher:
         auth = prefect_auth.auth(settings)
         self._client = httpx.Client(base_url=settings.prefect_api_url, auth=auth, timeout=10.0)
         self._announcer = Announcer(settings, self._client)
+        self._ahead = Ahead(settings)
         self._is_server_away = False
         self._complained_of: set[Path] = set()
 
@@ -155,6 +157,8 @@ class Watcher:
             log.info("The Prefect server takes deliveries again.")
         self._is_server_away = False
         log.info("Announced delivery %s", delivery_id)
+        if not is_again:
+            self._ahead.begin(delivery_id)
         return True
 
 

@@ -1,16 +1,13 @@
 """Lakes open fast in a process of tests: what is the same for each of them is done once.
 
-Two things take most of the second that a new lake costs, and one a third of every small delivery. None is what the
-tests with a lake are about:
+Two things take most of the second that a new lake costs. None is what the tests with a lake are about:
 
 - DuckDB reads and checks the signature of seventy megabytes of extensions for every connection. Here it does so for the
   first; later ones load the same files unchecked, and have the check on from then on, as shipped.
 - The schema's steps make the lake's tables. The first lake goes through them; later ones begin as a copy of it, down to
   the number of its snapshots.
-- DuckDB shares small work among all cores, which costs more than it saves and takes the cores from other tests. Here a
-  lake has one thread unless it is given more, as those are that large files are read into.
 
-Tests of the first two use the fixture ``as_shipped``; every other process (workspaces, kernels, commands) knows nothing
+Tests of these use the fixture ``as_shipped``; every other process (workspaces, kernels, commands) knows nothing
 of this.
 """
 
@@ -38,7 +35,7 @@ def quick_lakes(folder: Path) -> Iterator[None]:
     checked: set[str] = set()
 
     def opened(names: Iterable[str], config: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
-        names, config = tuple(names), {"threads": "1", **config}
+        names = tuple(names)
         if not names or not checked.issuperset(names):
             connection = _as_shipped_opened(names, config)
             checked.update(names)

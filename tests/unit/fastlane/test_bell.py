@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import socket
 import stat
-import uuid
 
 import anyio
 import pytest
@@ -74,23 +73,3 @@ def test_the_worker_looks_when_it_is_rung_for(workspace: Settings, monkeypatch: 
             group.cancel_scope.cancel()
 
     anyio.run(looks)
-
-
-@pytest.mark.parametrize(("parameters", "told"), [({"delivery_id": "d1"}, {"DELIVERY_TO_LOAD": "d1"}), ({}, {})])
-def test_the_worker_tells_a_flow_run_what_it_may_load_already(
-    monkeypatch: pytest.MonkeyPatch, parameters: dict[str, str], told: dict[str, str]
-) -> None:
-    from prefect.client.schemas.objects import FlowRun
-    from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
-
-    from medisync.fastlane import worker
-
-    async def started(
-        _worker: object, _run: FlowRun, configuration: ProcessJobConfiguration, _status: object
-    ) -> object:
-        return configuration.env
-
-    monkeypatch.setattr(ProcessWorker, "run", started)
-    prompt = worker.PromptWorker(work_pool_name="none")
-    flow_run = FlowRun(flow_id=uuid.uuid4(), parameters=parameters)
-    assert anyio.run(prompt.run, flow_run, ProcessJobConfiguration(env={})) == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ import duckdb
 import pytest
 
 from medisync import intake
-from medisync.intake import DeliveryReport, DeliveryStatus, delimited, quality, shelf, staging
+from medisync.intake import DeliveryReport, DeliveryStatus, delimited, parts, quality, shelf, staging
 from medisync.intake.changes import changes
 from medisync.intake.parts import HARMLESS_BYTES
 from medisync.intake.reading import content_hash
@@ -278,3 +279,22 @@ class TestZstandard:
         assert bomb.stat().st_size < HARMLESS_BYTES // 500
         report = intake.ingest(lake, bomb, source="bomb")
         assert (report.status, report.reason) == (DeliveryStatus.REFUSED, "UNSAFE_ARCHIVE")
+
+
+def test_what_is_large_is_read_by_all_cores(tmp_path: Path) -> None:
+    def file(name: str, megabytes: int) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.truncate(path, megabytes * 1024**2)  # takes no room on the disk
+        return path
+
+    assert not parts.is_worth_all_cores(file("small.csv", 31))
+    assert parts.is_worth_all_cores(file("large.csv", 32))
+    assert not parts.is_worth_all_cores(file("small.csv.gz", 3))
+    assert parts.is_worth_all_cores(file("large.csv.GZ", 4))
+    file("set/one.csv", 20)
+    assert not parts.is_worth_all_cores(tmp_path / "set")
+    file("set/two.csv", 20)
+    assert parts.is_worth_all_cores(tmp_path / "set")
+    assert not parts.is_worth_all_cores(tmp_path / "gone.csv")

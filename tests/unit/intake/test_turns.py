@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medisync import intake
-from medisync.intake import DeliveryStatus, arrival, turns
+from medisync.intake import DeliveryStatus, arrival, turns, watcher
 from medisync.intake.delivery import IntakeFailedError
 from medisync.intake.watcher import Watcher
 from medisync.lake import Lake
@@ -94,6 +94,39 @@ def test_a_turn_that_lasts_too_long_ends(lake: Lake, claims: Claims, monkeypatch
     monkeypatch.setattr(turns, "LONGEST_SECONDS", -1.0)
     assert [one.delivery_id for one in turns.take(lake, claims, second)] == [first]
     assert arrival.claimed(lake.settings) == [second]
+
+
+def test_ahead_of_its_flow_run_a_delivery_is_loaded_alone_and_in_its_turn(lake: Lake, claims: Claims) -> None:
+    first, second = claim(lake.settings, claims, 1), claim(lake.settings, claims, 2)
+    assert turns.take_one(lake, second) is None, "what came before it may be corrected by it"
+    with turns.turn(lake.settings, "default"):
+        assert turns.take_one(lake, first) is None
+    ahead = turns.take_one(lake, first)
+    assert ahead is not None
+    assert (ahead.delivery_id, ahead.status) == (first, DeliveryStatus.LOADED)
+    assert arrival.claimed(lake.settings) == [second], "nobody has been asked to analyse it yet"
+    assert turns.take_one(lake, first) is None
+    found, taken = turns.take(lake, claims, first)
+    assert (found.delivery_id, found.created, found.seconds) == (first, ahead.created, 0.0)
+    assert taken.delivery_id == second
+    assert turns.take_one(lake, arrival.new_delivery_id()) is None
+
+
+def test_only_what_the_server_knows_of_is_loaded_ahead(
+    workspace: Settings, watching: Watcher, claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(watching._ahead, "begin", begun.append)
+    first = claim(workspace, claims, 1)
+    watching.announce_open_claims()
+    assert begun == [], "the server is away, and nobody would analyse it"
+    monkeypatch.setattr(watching._announcer, "arrived", lambda *_: None)
+    monkeypatch.setattr(watching._announcer, "waiting", lambda *_: None)
+    watching.announce_open_claims()
+    assert begun == [first]
+    monkeypatch.setattr(watcher, "ANNOUNCE_AGAIN_SECONDS", 0.0)
+    watching.announce_open_claims()
+    assert begun == [first], "its first try came to nothing"
 
 
 def test_only_the_oldest_of_each_source_is_announced(

@@ -428,3 +428,17 @@ def _can_unshare() -> bool:
         return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
     except OSError:
         return False
+
+
+def test_large_work_has_all_cores_and_everything_else_one_thread(lake: Lake) -> None:
+    wide = lake.on_all_cores()
+    assert lake.on_all_cores() is wide
+    assert wide.on_all_cores() is wide
+    threads = "SELECT current_setting('threads') AS threads"
+    assert lake.query(threads)[0]["threads"] == 1
+    assert wide.query(threads)[0]["threads"] == len(os.sched_getaffinity(0))
+    note(wide, "by all cores")
+    assert lake.last_snapshot_id() == wide.last_snapshot_id()
+    lake.close()
+    assert lake.on_all_cores() is not wide, "closed with it"
+    lake.close()
