@@ -12,6 +12,7 @@ def read_once() -> None:
     """Let Prefect's clients share what they would each take 20 ms to read."""
     import certifi
     import prefect.client.orchestration as orchestration
+    from prefect.settings import PREFECT_API_SSL_CERT_FILE
 
     made = ssl.create_default_context
     kept = functools.cache(lambda cafile: made(cafile=cafile))
@@ -23,4 +24,4 @@ def read_once() -> None:
 
     seen = types.SimpleNamespace(**{**vars(ssl), "create_default_context": create_default_context})
     vars(orchestration)["ssl"] = seen  # there alone
-    create_default_context(cafile=certifi.where())
+    create_default_context(cafile=PREFECT_API_SSL_CERT_FILE.value() or certifi.where())

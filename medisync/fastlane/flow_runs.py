@@ -92,6 +92,7 @@ def warm_up() -> None:
     a notebook the first time compiles the schema by which nbformat checks it, a tenth of a second.
     """
     import nbformat
+    from jupyter_client.provisioning import KernelProvisionerFactory
 
     from medisync.backend.choice import backend_of
     from medisync.errors import UserError
@@ -102,6 +103,7 @@ def warm_up() -> None:
     prepare_duckdb(*backend_of(settings).extensions)
     certificates.read_once()
     nbformat.validate(nbformat.v4.new_notebook())
+    KernelProvisionerFactory.instance()  # looks through everything that is installed
     for notebook in registry.analyses(settings):
         with contextlib.suppress(UserError):  # a broken one is told of by the round that meets it
             notebook.params_model()
