@@ -223,5 +223,5 @@ def _offset(axis: Axis, offset: str, reach: float) -> list[Artist]:
     text = Text(1.0, 0.0, offset)
     text.update_from(axis.offsetText)
     below = ScaledTranslation(0, -reach - OFFSET_GAP / POINTS_PER_INCH, axes.figure.dpi_scale_trans)
-    text.set(transform=axes.transAxes + below)
+    text.set(transform=axes.transAxes + below, clip_on=False)
     return [text]

@@ -62,6 +62,7 @@ def test_ticks_labels_and_places_are_those_of_the_stock_layout(monkeypatch: pyte
     stock = drawn()
     assert texts(ours) == texts(stock)
     assert any("2024" in text for text in texts(ours))
+    assert not re.search(r"clip-path=[^>]*>\s*<text", ours.svg)  # what stands outside the axes is to be seen
     for (one, text), (other, _) in zip(TEXT.findall(ours.svg), TEXT.findall(stock.svg), strict=True):
         pairs = zip(map(float, NUMBER.findall(one)), map(float, NUMBER.findall(other)), strict=True)
         assert max(abs(a - b) for a, b in pairs) < 5.0, text  # points of some 500
