@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from matplotlib.dates import ConciseDateFormatter
 
 from medisync.analyses import figures
 from medisync.analyses.contract import Figure
@@ -26,10 +27,11 @@ def texts(figure: Figure) -> list[str]:
 def drawn() -> Figure:
     """Two panels over the same days, with a legend, a title and a legend outside."""
     drawing, axes = figures.canvas(nrows=2, sharex=True)
-    days = [dt.date(2024, 1, 1) + dt.timedelta(days=day) for day in range(200)]
+    days = [dt.date(2024, 2, 5) + dt.timedelta(days=day) for day in range(200)]
     for number, one in enumerate(axes):
         one.plot(days, [(number + 1) * day for day in range(200)], label="admissions")
         one.set_ylabel("Admissions")
+    axes[1].xaxis.set_major_formatter(ConciseDateFormatter(axes[1].xaxis.get_major_locator()))  # the year below
     axes[0].set_title("First of two")
     axes[0].legend()
     drawing.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center")
