@@ -1,8 +1,9 @@
 """From a file in the inbox to all six results committed: ``python -m bench.arrival [--json]``.
 
-A real workspace in a temporary folder. Cold: the first delivery right after start. Warm: the median of further
-deliveries, each the sample with one admission more, so that every analysis must run again. The peer, measured in the
-same call on the same server: a stock Prefect process worker and stock papermill kernels (``bench/peers``).
+A real workspace in a temporary folder, with the notebooks of the six analyses the goals are about. Cold: the first
+delivery right after start. Warm: the median of further deliveries, each the sample with one admission more, so that
+every analysis must run again. The peer, measured in the same call on the same server: a stock Prefect process worker
+and stock papermill kernels (``bench/peers``).
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ from medisync.supervisor.ready import SAMPLE
 from medisync.supervisor.services import base_environment
 from tests.support.running import RunningWorkspace, running_workspace, trial_settings, wait_until
 
+SIX = (
+    "patient_health_trends",
+    "patient_demographics",
+    "illness_prediction",
+    "medication_analysis",
+    "patient_volume_prediction",
+    "illness_surge_prediction",
+)
 WARM_ROUNDS = 3
 STOCK_ROUNDS = 3
 LIMIT_SECONDS = 300
@@ -46,7 +55,7 @@ OUR_PREFECT = (
 def measure() -> dict[str, Metric]:
     """Seconds from a file's arrival to all results committed, here and with stock parts."""
     with tempfile.TemporaryDirectory(prefix="medisync-bench-") as folder:
-        settings = trial_settings(Path(folder))
+        settings = trial_settings(Path(folder), notebooks=_six_notebooks(Path(folder)))
         with running_workspace(settings) as workspace, _MemoryWatch(workspace) as memory:
             at_rest = memory.now_mb()
             cold = _arrive(workspace, _variant(Path(folder), 0))
@@ -76,6 +85,14 @@ def measure() -> dict[str, Metric]:
             value = statistics.median(one[part] for one in warm)
             metrics[f"warm_{part}_seconds"] = Metric(round(value, 2), "s", "shown")
     return metrics
+
+
+def _six_notebooks(folder: Path) -> Path:
+    target = folder / "notebooks"
+    (target / "analyses").mkdir(parents=True)
+    for name in SIX:
+        shutil.copy(project_root() / "notebooks" / "analyses" / f"{name}.ipynb", target / "analyses")
+    return target
 
 
 def _variant(folder: Path, number: int) -> Path:
