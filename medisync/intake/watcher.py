@@ -50,6 +50,7 @@ class Watcher:
 
     def step(self) -> bool:
         """Look once: claim what is complete, record what was loaded before, announce the rest. Whether that was all."""
+        self._ahead.is_busy()  # lets go of a process that has ended
         claimed = self.claim_complete_files()
         for delivery_id in claimed:
             self._answer_repeat(delivery_id)
