@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
-from medisync.access import prefect_auth
 from medisync.settings import Settings
+from medisync.supervisor.prefect_requests import ask, while_too_busy
 
 IN_DOUBT = "medisync.flow-run.in-doubt"
 HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -80,6 +80,7 @@ def automations(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
+@while_too_busy
 def register(settings: Settings, client: httpx.Client) -> None:
     """Bring the server's automations in line with ours, by name; what is there already stays untouched.
 
@@ -87,19 +88,19 @@ def register(settings: Settings, client: httpx.Client) -> None:
     """
     wanted = automations(settings)
     names = {"automations": {"name": {"any_": [one["name"] for one in wanted]}}}
-    found = {one["name"]: one for one in _ask(client, settings, "POST", "/automations/filter", names).json()}
+    found = {one["name"]: one for one in ask(client, settings, "POST", "/automations/filter", names).json()}
     for one in wanted:
         known = found.get(one["name"])
         if known is None:
-            _ask(client, settings, "POST", "/automations/", one)
+            ask(client, settings, "POST", "/automations/", one)
         elif not _holds(known, one):
-            _ask(client, settings, "PUT", f"/automations/{known['id']}", one)
+            ask(client, settings, "PUT", f"/automations/{known['id']}", one)
 
 
 def put_in_doubt(settings: Settings, client: httpx.Client) -> int:
     """Ask every unfinished flow run for a sign of life; the number of them. Raises httpx.HTTPError."""
     begun = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}}
-    runs = _ask(client, settings, "POST", "/flow_runs/filter", begun).json()
+    runs = ask(client, settings, "POST", "/flow_runs/filter", begun).json()
     now = dt.datetime.now(dt.UTC).isoformat()
     events = [
         {
@@ -111,19 +112,8 @@ def put_in_doubt(settings: Settings, client: httpx.Client) -> int:
         for run in runs
     ]
     if events:
-        _ask(client, settings, "POST", "/events", events)
+        ask(client, settings, "POST", "/events", events)
     return len(events)
-
-
-def _ask(client: httpx.Client, settings: Settings, method: str, path: str, body: Any) -> httpx.Response:
-    answer = client.request(
-        method,
-        f"{settings.prefect_api_url}{path}",
-        json=body,
-        auth=prefect_auth.auth(settings),
-        timeout=30.0,
-    )
-    return answer.raise_for_status()
 
 
 def _event(state: str) -> str:

@@ -18,13 +18,13 @@ from typing import Any
 import httpx
 import psutil
 
-from medisync.access import prefect_auth
 from medisync.backend.choice import backend_of
 from medisync.errors import AlreadyRunningError, MediSyncError, NotRunningError, PortTakenError
 from medisync.fastlane.kernels import socket_path
 from medisync.lake import Lake
 from medisync.settings import Settings, project_root
 from medisync.supervisor import crashes, shared
+from medisync.supervisor.prefect_requests import ask, while_too_busy
 from medisync.supervisor.processes import ServiceProcess, adopt_orphans, reap_orphans, stop_all
 from medisync.supervisor.services import WORK_POOL, Service, base_environment, deploy_command, services
 
@@ -174,14 +174,13 @@ class Supervisor:
     def _make_work_pool(self, client: httpx.Client) -> None:
         if self._stop:
             return
-        answer = client.post(
-            f"{self._settings.prefect_api_url}/work_pools/",
-            json={"name": WORK_POOL, "type": "process"},
-            auth=prefect_auth.auth(self._settings),
-            timeout=30.0,  # the server has only just come up
-        )
-        if answer.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):  # conflict: it is there already
-            raise ServiceFailedError(f"The work pool was not accepted ({answer.status_code}).")
+        try:
+            pool = {"name": WORK_POOL, "type": "process"}
+            while_too_busy(ask)(client, self._settings, "POST", "/work_pools/", pool)
+        except httpx.HTTPError as error:
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.CONFLICT:
+                return  # it is there already
+            raise ServiceFailedError(f"The work pool was not accepted ({type(error).__name__}).") from None
 
     def _deploy(self, environment: dict[str, str]) -> None:
         if self._stop:

@@ -196,7 +196,7 @@ def test_a_run_killed_together_with_its_worker_crashes_and_is_tried_again(
     with lake.lock(seconds=PATIENCE_SECONDS):  # so that the run is there to be killed
         (tmp_path / "odd.csv").write_text("a,b\n1,2\n", encoding="utf-8")
         (tmp_path / "odd.csv").rename(inbox / "odd.csv")
-        victim = wait_until(lambda: next(iter(having_turn(running, "held")), None), seconds=60, what="it has begun")
+        wait_until(lambda: having_turn(running, "held"), seconds=60, what="it has begun")
         claims = ((one, arrival.claimed_file(running.settings, one)) for one in arrival.claimed(running.settings))
         [held] = [one for one, found in claims if found is not None and found[0] == "held"]
         of_held = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "name": {"any_": [held]}}}
@@ -204,8 +204,11 @@ def test_a_run_killed_together_with_its_worker_crashes_and_is_tried_again(
             lambda: running.api("POST", "/flow_runs/filter", json=of_held), seconds=60, what="it is running"
         )
         worker = psutil.Process(int(str(services(running)["worker"]["pid"])))
-        for process in (worker, *worker.children(recursive=True), psutil.Process(victim)):
-            process.kill()
+        of_worker = worker.children(recursive=True)
+        # The run, what loads ahead of it, and their guards, before they notice that the worker is dead.
+        for process in (worker, *forked_runs(running), *of_worker):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
     address = f"/flow_runs/{flow_run['id']}"
     ended = wait_until(
         lambda: (
@@ -222,14 +225,24 @@ def test_a_run_killed_together_with_its_worker_crashes_and_is_tried_again(
     assert rows == [{"status": "refused", "reason": "UNKNOWN_LAYOUT"}], "what it was to do is done, once"
 
 
-def having_turn(workspace: RunningWorkspace, source: str) -> list[int]:
-    """Flow runs that have the lock of the source's turn open; the watcher only looks whether it is free."""
-    path = str(workspace.settings.run_state / f"source-{source}.lock")
+def forked_runs(workspace: RunningWorkspace) -> list[psutil.Process]:
+    """What the fork server of flow runs has forked."""
+    server = int(str(services(workspace)["flow-runs"]["pid"]))
     found = []
     for process in psutil.Process(workspace.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            is_run = "medisync.fastlane.flow_runs" in process.cmdline()
-            found += [process.pid for file in process.open_files() if is_run and file.path == path]
+            if "medisync.fastlane.flow_runs" in process.cmdline() and process.pid != server:
+                found.append(process)
+    return found
+
+
+def having_turn(workspace: RunningWorkspace, source: str) -> list[psutil.Process]:
+    """Those of them that have the lock of the source's turn open; the watcher only looks whether it is free."""
+    path = str(workspace.settings.run_state / f"source-{source}.lock")
+    found = []
+    for process in forked_runs(workspace):
+        with contextlib.suppress(psutil.Error):
+            found += [process for file in process.open_files() if file.path == path]
     return found
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from medisync.dashboards import server
 from medisync.settings import Settings
+from tests.support.processes import wait_or_kill
 from tests.support.running import PATIENCE_SECONDS, child_environment, wait_until
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ class PagesServer:
         for process in (self.process, self.reader):
             if process.poll() is None:
                 process.terminate()
-        for process in (self.process, self.reader):
-            process.wait(PATIENCE_SECONDS)
+        wait_or_kill(self.process, self.reader)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.processes import wait_or_kill
 from tests.support.running import PATIENCE_SECONDS, free_ports, wait_until
 
 USER = "medisync"
@@ -100,9 +101,9 @@ class PostgresServer:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT: ends every session at once, in order; SIGQUIT: as in a crash."""
         if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(PATIENCE_SECONDS)
-            self.process = None
+            process, self.process = self.process, None
+            process.send_signal(how)
+            wait_or_kill(process)
 
     def _answers(self) -> bool:
         assert self.process is not None

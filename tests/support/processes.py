@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from tests.support.running import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PRELUDE = """
@@ -36,6 +39,19 @@ def finish(process: subprocess.Popen[str], seconds: float = 600) -> str:
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err
     return out
+
+
+def wait_or_kill(*processes: subprocess.Popen[Any]) -> None:
+    """Wait for the end of processes that were told to end; one that does not is killed, and named in an error."""
+    stuck = []
+    for process in processes:
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            stuck.append(process.args)
+            process.kill()
+            process.wait()
+    assert not stuck, f"Told to end, these did not: {stuck}"
 
 
 def finish_all(processes: list[subprocess.Popen[str]], seconds: float = 600) -> list[str]:
