@@ -153,8 +153,12 @@ def test_a_lake_that_cannot_be_read_is_said_so_and_the_service_lives_on(
         answer = httpx.get(f"{server.address(settings)}api/deliveries/", headers=headers, timeout=PATIENCE_SECONDS)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "lake-unreadable")
         assert "Sekretwert" not in answer.text
-        health = httpx.get(server.health_url(settings), timeout=PATIENCE_SECONDS)
-        assert (health.status_code, health.json()["data"]["status"]) == (503, "down")
+
+        def is_down() -> bool:
+            health = httpx.get(server.health_url(settings), timeout=PATIENCE_SECONDS)
+            return (health.status_code, health.json()["data"]["status"]) == (503, "down")
+
+        wait_until(is_down, seconds=60, what="the process that answers has looked at the lake, too")
         assert (
             httpx.get(f"{server.address(settings)}api/auth/me", headers=headers, timeout=PATIENCE_SECONDS).status_code
             == 200
