@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from bench.forecast import ANALYSES
 from bench.report import Metric, main
 from medisync.intake import arrival
 from medisync.ledger import Claims, open_ledger
@@ -33,14 +34,6 @@ from medisync.supervisor.ready import SAMPLE
 from medisync.supervisor.services import base_environment
 from tests.support.running import RunningWorkspace, running_workspace, trial_settings, wait_until
 
-SIX = (
-    "patient_health_trends",
-    "patient_demographics",
-    "illness_prediction",
-    "medication_analysis",
-    "patient_volume_prediction",
-    "illness_surge_prediction",
-)
 WARM_ROUNDS = 3
 STOCK_ROUNDS = 3
 LIMIT_SECONDS = 300
@@ -90,7 +83,7 @@ def measure() -> dict[str, Metric]:
 def _six_notebooks(folder: Path) -> Path:
     target = folder / "notebooks"
     (target / "analyses").mkdir(parents=True)
-    for name in SIX:
+    for name in ANALYSES:
         shutil.copy(project_root() / "notebooks" / "analyses" / f"{name}.ipynb", target / "analyses")
     return target
 
