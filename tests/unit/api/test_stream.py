@@ -227,24 +227,30 @@ def test_while_nobody_listens_close_commits_are_looked_at_together(door: Door) -
     assert hub._pause(9.0) == POLL_SECONDS
 
 
-def test_a_socket_that_is_not_read_is_closed_while_others_hear_everything(door: Door) -> None:
+def alone_at(door: Door) -> Hub:
+    """The hub, when the streams of the tests before are forgotten."""
     hub = door.house.hub
+    wait_until(lambda: hub.clients == 0, seconds=120, what="the streams of the tests before are forgotten")
+    return hub
+
+
+def test_a_socket_that_is_not_read_is_closed_while_others_hear_everything(door: Door) -> None:
+    hub = alone_at(door)
     with socket.socket() as stuck, listening(door) as got:
         named(got, "stream.ready")
-        others = hub.clients
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         stuck.settimeout(60)
         stuck.connect(("127.0.0.1", door.served.port))
         head = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {door.headers(Role.ANALYST)['Authorization']}\r\n\r\n"
         stuck.sendall(head.encode())
-        wait_until(lambda: hub.clients == others + 1, seconds=60, what="the stream is open")
+        wait_until(lambda: hub.clients == 2, seconds=60, what="the stream is open")
         told = 0
-        while hub.clients > others and told < MOST_TOLD:
+        while hub.clients > 1 and told < MOST_TOLD:
             event = {"number": told, "filler": "x" * 200_000}
             door.served.loop.call_soon_threadsafe(functools.partial(hub.tell_all, "run.started", event))
             assert json.loads(named(got, "run.started")["data"])["number"] == told
             told += 1
-        assert hub.clients == others
+        assert hub.clients == 1
         assert told > LONGEST_QUEUE
         with contextlib.suppress(ConnectionResetError):
             while stuck.recv(1_000_000):
@@ -265,11 +271,11 @@ def test_a_token_s_end_is_the_stream_s_end(door: Door, monkeypatch: pytest.Monke
 
 
 def test_streams_that_ended_are_forgotten(door: Door) -> None:
-    before = door.house.hub.clients
+    hub = alone_at(door)
     with listening(door) as got:
         named(got, "stream.ready")
-        assert door.house.hub.clients == before + 1
-    wait_until(lambda: door.house.hub.clients <= before, seconds=120, what="the stream is forgotten")
+        assert hub.clients == 1
+    wait_until(lambda: hub.clients == 0, seconds=120, what="the stream is forgotten")
 
 
 def test_an_event_is_made_once_for_equal_sight() -> None:
