@@ -29,7 +29,6 @@ class LakeReader:
     """One process's lake, read by a few threads. Knows whether it can be read, and since when that is so."""
 
     def __init__(self, settings: Settings) -> None:
-        # Its questions are small: a second thread of DuckDB's would be woken up for nothing, and waited for.
         self.lake = Lake(settings)
         self.trouble: str | None = None
         self.since = _now()

@@ -174,13 +174,13 @@ class Supervisor:
     def _make_work_pool(self, client: httpx.Client) -> None:
         if self._stop:
             return
+        pool = {"name": WORK_POOL, "type": "process"}
         try:
-            pool = {"name": WORK_POOL, "type": "process"}
             while_too_busy(ask)(client, self._settings, "POST", "/work_pools/", pool)
-        except httpx.HTTPError as error:
-            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.CONFLICT:
-                return  # it is there already
-            raise ServiceFailedError(f"The work pool was not accepted ({type(error).__name__}).") from None
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status != httpx.codes.CONFLICT:  # conflict: it is there already
+                raise ServiceFailedError(f"The work pool was not accepted ({status}).") from None
 
     def _deploy(self, environment: dict[str, str]) -> None:
         if self._stop:
